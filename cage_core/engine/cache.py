@@ -1,0 +1,95 @@
+"""Key-value cache whose rows belong to different requests at different positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class _Window:
+    """The rows and positions that the current forward pass writes, and how far it reads."""
+
+    rows: Tensor  # [rows]
+    positions: Tensor  # [rows, tokens]
+    read_rows: slice
+    read_length: int
+
+
+class _SlotLayer(CacheLayerMixin):
+    """One layer's keys and values, [rows, heads, context, size], allocated when the first prompt shows the sizes."""
+
+    is_sliding = False
+
+    def __init__(self, num_rows: int, context_tokens: int, window: _Window) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._num_rows = num_rows
+        self._context_tokens = context_tokens
+        self._window = window
+        self._slots: tuple[Tensor, Tensor] | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Required by the base class; `update` allocates."""
+
+    def _allocate(self, states: Tensor) -> Tensor:
+        _, heads, _, size = states.shape
+        return states.new_zeros(self._num_rows, heads, self._context_tokens, size)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self._slots is None:
+            self._slots = (self._allocate(key_states), self._allocate(value_states))
+            self.is_initialized = True
+        keys, values = self._slots
+        window = self._window
+        rows = window.rows[:, None]
+        # Two index tensors around a slice put the indexed axes first: [rows, tokens, heads, size].
+        keys[rows, :, window.positions] = key_states.transpose(1, 2)
+        values[rows, :, window.positions] = value_states.transpose(1, 2)
+        read = (window.read_rows, slice(None), slice(window.read_length))
+        return keys[read], values[read]
+
+    def keep(self, rows: Tensor) -> None:
+        for states in self._slots or ():
+            states[: len(rows)] = states[rows]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._window.read_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_max_length(self) -> int:
+        return self._context_tokens
+
+
+class SlotCache(Cache):
+    """Fixed memory of `num_rows` rows; requests take the first rows, without holes.
+
+    The forward pass names its rows and their positions with `aim` first; models need no change.
+    """
+
+    def __init__(self, num_layers: int, num_rows: int, context_tokens: int) -> None:
+        self._window = _Window()
+        self._slot_layers = [_SlotLayer(num_rows, context_tokens, self._window) for _ in range(num_layers)]
+        super().__init__(layers=list(self._slot_layers))
+
+    def aim(self, first_row: int, positions: Tensor) -> None:
+        """Point the next forward pass at rows first_row.. and their positions.
+
+        Args:
+            positions: [rows, tokens] where the new keys and values go. What a padding token leaves behind a row's
+                end is overwritten before anything attends to it.
+        """
+        num_rows = positions.shape[0]
+        self._window.rows = torch.arange(first_row, first_row + num_rows, device=positions.device)
+        self._window.positions = positions
+        self._window.read_rows = slice(first_row, first_row + num_rows)
+        self._window.read_length = int(positions.max()) + 1
+
+    @torch.inference_mode()
+    def keep(self, rows: list[int]) -> None:
+        """Close the holes that left requests leave: row rows[i] moves to row i."""
+        for layer in self._slot_layers:
+            layer.keep(torch.tensor(rows, dtype=torch.long))

@@ -1,0 +1,196 @@
+"""One running answer: its rows, its tokens, and what is gathered along the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cage_core.engine.request import (
+    Answer,
+    DecodeRequest,
+    Event,
+    EventSink,
+    Failed,
+    Finished,
+    FinishReason,
+    TextDelta,
+    TokenContext,
+)
+from cage_core.engine.text import TextStream
+from cage_core.errors import CageError
+
+log = logging.getLogger(__name__)
+
+_NUM_CONTEXTS = 4
+
+
+@dataclass(frozen=True)
+class TokenGame:
+    """The game of one token, solved; arrays of one sequence, padding removed.
+
+    Attributes:
+        tokens: [candidates] vocabulary ids.
+        base_log_probs: [candidates] nats, normalised over the candidates; -inf for implausible ones.
+        rewards: [principals, candidates] nats.
+        policy: [candidates] final probabilities.
+        gap: payoff units.
+    """
+
+    tokens: NDArray[np.int64]
+    base_log_probs: NDArray[np.float64]
+    rewards: NDArray[np.float64]
+    policy: NDArray[np.float64]
+    gap: float
+
+
+class Sequence:
+    """State of one request between its admission and its last token."""
+
+    def __init__(
+        self,
+        request: DecodeRequest,
+        row_kinds: tuple[int, ...],
+        feature_scales: tuple[float, ...],
+        decode: Callable[..., str],
+        emit: EventSink,
+    ) -> None:
+        self.request = request
+        self.principals = tuple(request.steering.weights)
+        self.weights = tuple(request.steering.weights.values())
+        self.row_kinds = row_kinds
+        self.tokens: list[int] = []
+        self.running = True
+        self._finish_reason: FinishReason = "length"
+        self._emit = emit
+        self._text = TextStream(decode, request.sampling.stop)
+        # One generator a request: what else is in the batch cannot move its draws.
+        self._randomness = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
+        self._moments = _Moments.zero(len(self.principals))
+        self._feature_scales = np.array(feature_scales)
+        self._contexts: list[TokenContext] = []
+        self._num_contested = 0
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.row_kinds)
+
+    @property
+    def position(self) -> int:
+        """Position of the last token in the context."""
+        return len(self.request.prompt_tokens) + len(self.tokens) - 1
+
+    @property
+    def last_token(self) -> int:
+        return self.tokens[-1]
+
+    def uniform(self) -> float:
+        """The next random number of this answer."""
+        return float(self._randomness.random())
+
+    def accept(self, game: TokenGame, chosen: int, end_tokens: frozenset[int]) -> None:
+        """Take the chosen candidate as the next token and emit what text it completes."""
+        self._observe(game, chosen)
+        token = int(game.tokens[chosen])
+        self.tokens.append(token)
+        if token in end_tokens:
+            self._finish("stop")
+            return
+        self._show(self._text.push(token))
+        if self._text.stopped:
+            self._finish("stop")
+        elif len(self.tokens) >= self.request.sampling.max_tokens:
+            self._finish("length")
+
+    def cancel(self) -> None:
+        """Give the answer up, from any thread: no event follows the token under way."""
+        self.running = False
+
+    def fail(self, error: CageError) -> None:
+        """End the answer by an error, unless it has ended already."""
+        if self.running:
+            self.running = False
+            self._deliver(Failed(error))
+
+    def _answer(self) -> Answer:
+        moments, num_tokens = self._moments, max(len(self.tokens), 1)
+        features = moments.advantages / num_tokens / self._feature_scales
+        return Answer(
+            text=self._text.text,
+            finish_reason=self._finish_reason,
+            prompt_tokens=len(self.request.prompt_tokens),
+            completion_tokens=len(self.tokens),
+            principals=self.principals,
+            features=tuple(features.tolist()),
+            largest_gap=moments.largest_gap,
+            mean_gap=moments.gaps / num_tokens,
+            mean_kl_nats=moments.kl_nats / num_tokens,
+            contexts=tuple(self._contexts),
+        )
+
+    def _finish(self, reason: FinishReason) -> None:
+        self._finish_reason = reason
+        self._show(self._text.finish())
+        if self.running:
+            self.running = False
+            self._deliver(Finished(self._answer()))
+
+    def _show(self, text: str) -> None:
+        if text and self.running:
+            self._deliver(TextDelta(text))
+
+    def _deliver(self, event: Event) -> None:
+        """Hand an event over; a receiver that is gone must not end the other requests."""
+        try:
+            self._emit(event)
+        except Exception:
+            log.exception("a request's receiver failed; the request is given up")
+            self.running = False
+
+    def _observe(self, game: TokenGame, chosen: int) -> None:
+        plausible = np.isfinite(game.base_log_probs)
+        base_log_probs, rewards = game.base_log_probs[plausible], game.rewards[:, plausible]
+        policy = game.policy[plausible]
+        advantages = game.rewards[:, chosen] - rewards @ np.exp(base_log_probs)
+        moved = policy > 0
+        kl_nats = float(policy[moved] @ (np.log(policy[moved]) - base_log_probs[moved]))
+        self._moments = self._moments.plus(advantages, game.gap, kl_nats)
+        if len(policy) > 1:
+            context = TokenContext(tuple(base_log_probs.tolist()), tuple(map(tuple, rewards.tolist())))
+            self._sample_context(context)
+
+    def _sample_context(self, context: TokenContext) -> None:
+        """Reservoir sampling (Vitter 1985, algorithm R): every contested token is kept with equal probability."""
+        self._num_contested += 1
+        if len(self._contexts) < _NUM_CONTEXTS:
+            self._contexts.append(context)
+            return
+        slot = int(self._randomness.integers(self._num_contested))
+        if slot < _NUM_CONTEXTS:
+            self._contexts[slot] = context
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over the tokens of an answer."""
+
+    advantages: NDArray[np.float64]  # [principals], nats
+    gaps: float
+    largest_gap: float
+    kl_nats: float
+
+    @classmethod
+    def zero(cls, num_principals: int) -> Self:
+        return cls(np.zeros(num_principals), 0.0, 0.0, 0.0)
+
+    def plus(self, advantages: NDArray[np.float64], gap: float, kl_nats: float) -> _Moments:
+        return _Moments(
+            self.advantages + advantages,
+            self.gaps + gap,
+            max(self.largest_gap, gap),
+            self.kl_nats + kl_nats,
+        )

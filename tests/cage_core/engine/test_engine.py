@@ -1,0 +1,156 @@
+"""The decode loop: what is in the batch never shows in an answer, and no request ends another."""
+
+import queue
+import random
+import threading
+
+import numpy as np
+import pytest
+
+from cage_core.engine import (
+    DecodeRequest,
+    Engine,
+    EngineLimits,
+    Event,
+    Failed,
+    Finished,
+    LanguageModel,
+    Sampling,
+    Steering,
+    TextDelta,
+)
+from cage_core.errors import EngineFull, EngineStopped, InvalidDecodeRequest
+
+
+def request(seed: int = 0, *, max_tokens: int = 24, **steering: object) -> DecodeRequest:
+    weights = {"calm": 0.5, "kind": 0.5}
+    return DecodeRequest(
+        prompt_tokens=tuple(range(40, 52 + seed % 5)),
+        steering=Steering(**{"weights": weights, "strength": 1.0, "mode": "equilibrium", **steering}),  # type: ignore[arg-type]
+        sampling=Sampling(max_tokens=max_tokens, seed=seed),
+    )
+
+
+def test_an_answer_streams_and_ends(engine: Engine) -> None:
+    events: queue.Queue[Event] = queue.Queue()
+    engine.submit(request(), events.put)
+    pieces = []
+    while isinstance(event := events.get(timeout=30), TextDelta):
+        pieces.append(event.text)
+    assert isinstance(event, Finished)
+    assert "".join(pieces) == event.answer.text
+    assert event.answer.completion_tokens <= 24
+    assert event.answer.prompt_tokens == 12
+
+
+def test_same_seed_same_answer_whatever_else_runs(engine: Engine) -> None:
+    alone = [engine.answer(request(seed)) for seed in range(6)]
+    together: dict[int, object] = {}
+
+    def decode(seed: int) -> None:
+        together[seed] = engine.answer(request(seed, max_tokens=24))
+
+    threads = [threading.Thread(target=decode, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[seed].text for seed in range(6)] == [a.text for a in alone]  # type: ignore[attr-defined]
+
+
+def test_a_random_schedule_of_joins_and_cancels_changes_no_other_answer(engine: Engine) -> None:
+    expected = {seed: engine.answer(request(seed, max_tokens=10 + seed)).text for seed in range(5)}
+    chance = random.Random(7)
+    for _ in range(6):
+        results: dict[int, queue.Queue[Event]] = {}
+        for seed in chance.sample(range(5), k=5):
+            results[seed] = queue.Queue()
+            engine.submit(request(seed, max_tokens=10 + seed), results[seed].put)
+            victim = engine.submit(request(50 + seed, max_tokens=60), lambda event: None)
+            threading.Timer(chance.uniform(0, 0.02), victim.cancel).start()
+        for seed, events in results.items():
+            while not isinstance(event := events.get(timeout=30), Finished):
+                assert isinstance(event, TextDelta)
+            assert event.answer.text == expected[seed]
+
+
+def test_modes_and_principal_sets_mix_in_one_batch(engine: Engine) -> None:
+    mixed = [
+        request(1, mode="linear"),
+        request(2, mode="base", weights={"brisk": 1.0}),
+        request(3, weights={"calm": 0.2, "brisk": 0.3, "kind": 0.5}, strength=2.0),
+    ]
+    alone = [engine.answer(r).text for r in mixed]
+    queues: list[queue.Queue[Event]] = [queue.Queue() for _ in mixed]
+    for r, events in zip(mixed, queues, strict=True):
+        engine.submit(r, events.put)
+    for text, events in zip(alone, queues, strict=True):
+        while not isinstance(event := events.get(timeout=30), Finished):
+            pass
+        assert event.answer.text == text
+
+
+def test_no_strength_is_the_base(engine: Engine) -> None:
+    assert engine.answer(request(4, strength=0.0)).text == engine.answer(request(4, mode="base")).text
+
+
+def test_features_point_towards_the_principal_that_steers(engine: Engine) -> None:
+    def mean_feature(strength: float) -> float:
+        answers = [engine.answer(request(seed, weights={"calm": 1.0}, strength=strength)) for seed in range(12)]
+        return float(np.mean([a.features[0] for a in answers]))
+
+    assert mean_feature(4.0) > mean_feature(0.0)
+
+
+def test_the_gap_is_certified_small_and_contexts_are_kept(engine: Engine) -> None:
+    answer = engine.answer(request(5))
+    assert answer.largest_gap <= 1e-8
+    assert 0 < len(answer.contexts) <= 4
+    for context in answer.contexts:
+        assert np.exp(context.base_log_probs).sum() == pytest.approx(1)
+        assert np.shape(context.rewards) == (2, len(context.base_log_probs))
+
+
+def test_a_receiver_that_fails_loses_only_its_own_answer(engine: Engine) -> None:
+    def broken(event: Event) -> None:
+        raise RuntimeError("client is gone")
+
+    engine.submit(request(6), broken)
+    assert engine.answer(request(7)).completion_tokens > 0
+
+
+def test_stopping_fails_what_is_unfinished(model: LanguageModel) -> None:
+    engine = Engine(model)
+    events: queue.Queue[Event] = queue.Queue()
+    engine.submit(request(8), events.put)
+    engine.start()
+    engine.stop()
+    seen = [events.get(timeout=5) for _ in range(events.qsize())]
+    assert isinstance(seen[-1], (Failed, Finished))
+    with pytest.raises(EngineStopped):
+        engine.submit(request(9), events.put)
+
+
+def test_a_full_queue_refuses(model: LanguageModel) -> None:
+    engine = Engine(model, EngineLimits(num_rows=3, num_waiting=1))
+    engine.submit(request(0), lambda event: None)
+    with pytest.raises(EngineFull):
+        engine.submit(request(1), lambda event: None)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (request(mode="duel"), "unknown mode 'duel'; known modes:"),
+        (request(weights={}), "at least one principal"),
+        (request(weights={"calm": -0.1}), "calm must be a finite number >= 0"),
+        (request(weights={"calm": float("nan")}), "calm must be a finite number >= 0"),
+        (request(strength=float("inf")), "strength must be a finite number >= 0"),
+        (request(weights={"grumpy": 1.0}), "unknown principal 'grumpy'"),
+        (request(max_tokens=1000), "prompt of 12 tokens plus max_tokens 1000 exceed the context of 256"),
+        (request(max_tokens=0), "at least one token"),
+    ],
+)
+def test_bad_requests_are_refused_at_once(engine: Engine, bad: DecodeRequest, message: str) -> None:
+    with pytest.raises(InvalidDecodeRequest, match=message):
+        engine.submit(bad, lambda event: None)
