@@ -23,18 +23,20 @@ class LanguageModel:
     """Base model and principals; a row of a forward pass is either the base or one principal.
 
     Attributes:
-        name: directory name of the checkpoint, what clients ask for.
+        name: what clients ask for; the directory's name unless given.
         context_tokens: longest prompt plus answer.
     """
 
-    def __init__(self, path: Path, principals: Sequence[Principal], device: str = "cpu") -> None:
+    def __init__(
+        self, path: Path, principals: Sequence[Principal], *, name: str | None = None, device: str = "cpu"
+    ) -> None:
         """Load a checkpoint directory in Hugging Face format and its principals.
 
         Raises:
             InvalidModel: a file is missing or does not fit; the message names it.
         """
         _check_directory(path)
-        self.name = path.name
+        self.name = name or path.name
         self.principals = tuple(principals)
         self.device = torch.device(device)
         dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16

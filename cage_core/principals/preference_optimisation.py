@@ -25,23 +25,32 @@ class EncodedPair:
 
 
 @dataclass(frozen=True)
-class Optimisation:
-    """How the adapter is fitted.
+class TrainingSettings:
+    """How a principal is trained, and what it is called.
 
     Attributes:
+        name: lower-case letters, digits, - and _; unique among the principals of one engine.
+        description: one sentence for people who choose among principals.
+        rank: of the LoRA matrices on every linear layer but the output layer.
         beta: strength of the tie to the base; the likelihood ratio that a pair asks for falls with it.
+        longest_tokens: most tokens of a prompt and its answer together.
     """
 
-    learning_rate: float
-    epochs: int
-    batch_pairs: int
-    beta: float
+    name: str
+    description: str = ""
+    rank: int = 8
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    batch_pairs: int = 16
+    beta: float = 0.5
+    longest_tokens: int = 1024
+    seed: int = 0
 
 
 def optimise(
     model: PeftModel,
     pairs: Sequence[EncodedPair],
-    settings: Optimisation,
+    settings: TrainingSettings,
     progress: Callable[[int, int, float], None],
 ) -> tuple[int, float]:
     """Fit the adapter in place; returns (steps, smoothed loss in nats)."""

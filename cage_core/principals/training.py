@@ -28,7 +28,7 @@ from cage_core.principals.likelihood import (
 from cage_core.principals.pairs import InvalidPairs, PreferencePair, read_pairs
 from cage_core.principals.preference_optimisation import (
     EncodedPair,
-    Optimisation,
+    TrainingSettings,
     base_log_ratios,
     log_ratios,
     optimise,
@@ -36,7 +36,6 @@ from cage_core.principals.preference_optimisation import (
 
 __all__ = [
     "InvalidPairs",
-    "Optimisation",
     "PreferencePair",
     "TrainingReport",
     "TrainingSettings",
@@ -49,23 +48,6 @@ _FEWEST_PAIRS = 8
 _MARGIN_SHARPNESS = 4.0
 _LABEL_WITHOUT_MARGIN = 0.9
 _HELD_OUT_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a principal is trained, and what it is called.
-
-    Attributes:
-        rank: of the LoRA matrices on every linear layer but the output layer.
-        longest_tokens: most tokens of a prompt and its answer together.
-    """
-
-    name: str
-    description: str = ""
-    rank: int = 8
-    longest_tokens: int = 1024
-    seed: int = 0
-    optimisation: Optimisation = Optimisation(learning_rate=1e-3, epochs=3, batch_pairs=16, beta=0.5)
 
 
 @dataclass(frozen=True)
@@ -116,8 +98,8 @@ def train_principal(
         held_out_count = max(2, round(_HELD_OUT_SHARE * len(encoded)))
         held_out = [encoded[i] for i in order[:held_out_count]]
         training = [encoded[i] for i in order[held_out_count:]]
-        steps, loss = optimise(model, training, settings.optimisation, progress)
-    margins = settings.optimisation.beta * (log_ratios(model, held_out) - base_log_ratios(model, held_out))
+        steps, loss = optimise(model, training, settings, progress)
+    margins = settings.beta * (log_ratios(model, held_out) - base_log_ratios(model, held_out))
     scale = _feature_scale(model, held_out)
     _write(model, model_dir, settings, scale, out_dir)
     return TrainingReport(

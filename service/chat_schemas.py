@@ -1,0 +1,176 @@
+"""Bodies of chat completions: OpenAI's fields, and this service's own under the one key `cage`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
+
+_MAX_MESSAGES = 500
+_MAX_STOPS = 4
+_MAX_STOP_CHARACTERS = 200
+
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Weight = Annotated[FiniteFloat, Field(ge=0, le=1000)]
+
+
+class TextPart(BaseModel):
+    """A piece of a message; only text is understood."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One turn of the conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+
+    def for_template(self) -> dict[str, str]:
+        """The message as chat templates expect it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class CageOptions(BaseModel):
+    """How this one answer is steered; what is left out is the tenant's and the user's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weights: dict[str, Weight] | None = Field(
+        default=None,
+        description="Preference weights by principal instead of the learned ones; principals left out weigh 0.",
+    )
+    strength: Weight | None = Field(default=None, description="Steering strength; 0 is the plain model.")
+    mode: str | None = Field(default=None, description="How principals combine: equilibrium, linear or base.")
+
+
+class StreamOptions(BaseModel):
+    """What a stream carries besides text."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """`POST /v1/chat/completions`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "cage-pocket",
+                    "user": "ada",
+                    "messages": [{"role": "user", "content": "How can I sleep better?"}],
+                }
+            ]
+        },
+    )
+
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1, max_length=_MAX_MESSAGES)]
+    user: UserId | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[FiniteFloat, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    logprobs: Literal[False] | None = None
+    presence_penalty: Literal[0] | None = None
+    frequency_penalty: Literal[0] | None = None
+    metadata: dict[str, str] | None = None
+    cage: CageOptions = Field(default_factory=CageOptions)
+
+    @field_validator("messages")
+    @classmethod
+    def _something_is_said(cls, messages: list[Message]) -> list[Message]:
+        if not messages[-1].for_template()["content"].strip():
+            raise ValueError("the last message is empty; send some text")
+        return messages
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_are_short(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        stops = [stop] if isinstance(stop, str) else stop or []
+        if len(stops) > _MAX_STOPS or not all(0 < len(s) <= _MAX_STOP_CHARACTERS for s in stops):
+            raise ValueError(f"at most {_MAX_STOPS} stop texts of 1 to {_MAX_STOP_CHARACTERS} characters")
+        return stop
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop texts."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class Usage(BaseModel):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class CageReport(BaseModel):
+    """How an answer was steered, and the certificate of its equilibria."""
+
+    parameter_version: int = Field(description="Version of the learned parameters in force; 0 before any learning.")
+    scope: Literal["user", "tenant"] = Field(description="Whose parameters were in force.")
+    weights: dict[str, float]
+    strength: float
+    mode: str
+    largest_gap: float | None = Field(
+        default=None, description="Most that any principal could gain by deviating alone at any token, payoff units."
+    )
+    mean_kl_nats: float | None = Field(
+        default=None, description="Mean KL of the final policy to the plain model, per token."
+    )
+    features: dict[str, float] | None = Field(
+        default=None,
+        description="How far the answer went each principal's way, in standard deviations of ordinary answers.",
+    )
+
+
+class AnswerMessage(BaseModel):
+    """The assistant's turn."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    """One answer."""
+
+    index: int = 0
+    message: AnswerMessage
+    logprobs: None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer; `id` is what feedback refers to."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    cage: CageReport
+
+
+def chunk(frame: dict[str, Any], choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """One `chat.completion.chunk` of a stream.
+
+    Args:
+        frame: id, created and model of the completion.
+    """
+    return {**frame, "object": "chat.completion.chunk", "choices": choices, **more}

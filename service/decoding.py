@@ -1,0 +1,181 @@
+"""From a chat request to the engine and back: parameters in force, events, the logged generation."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from starlette.concurrency import run_in_threadpool
+
+from cage_core.engine import Answer, DecodeRequest, Event, Failed, Finished, Sampling, Steering, TextDelta
+from cage_core.errors import InvalidDecodeRequest
+from learner.parameters import Parameters
+from learner.scope import Scope
+from learner.store.generations import add_generation
+from learner.store.models import Generation
+from service.chat_schemas import CageReport, ChatRequest
+from service.errors import InvalidBody, UnknownModel
+from service.security import Caller
+from service.services import Services
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an answer depends on, fixed before its first token: nothing changes inside an answer."""
+
+    id: str
+    created: int
+    caller: Caller
+    user_id: str | None
+    parameters: Parameters
+    request: DecodeRequest
+
+    def report(self, answer: Answer | None = None) -> CageReport:
+        """How the answer is steered; with the answer, also its certificate."""
+        steering = self.request.steering
+        report = CageReport(
+            parameter_version=self.parameters.version,
+            scope="tenant" if self.parameters.user_id is None else "user",
+            weights=dict(steering.weights),
+            strength=steering.strength,
+            mode=steering.mode,
+        )
+        if answer is None:
+            return report
+        return report.model_copy(
+            update={
+                "largest_gap": answer.largest_gap,
+                "mean_kl_nats": answer.mean_kl_nats,
+                "features": dict(zip(answer.principals, answer.features, strict=True)),
+            }
+        )
+
+
+def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
+    """Look up what is in force and put the decode request together.
+
+    Raises:
+        UnknownModel: another model is asked for.
+        InvalidBody: weights name principals the tenant does not have.
+        InvalidDecodeRequest: the prompt does not fit.
+    """
+    model = services.engine.model
+    if body.model != model.name:
+        raise UnknownModel(f"model {body.model!r} is not served here; this server has {model.name!r}", "model")
+    parameters = services.parameters.get(Scope(caller.tenant_id, body.user))
+    prompt = model.encode_chat([message.for_template() for message in body.messages])
+    return Plan(
+        id="chatcmpl-" + secrets.token_urlsafe(18),
+        created=int(time.time()),
+        caller=caller,
+        user_id=body.user,
+        parameters=parameters,
+        request=DecodeRequest(
+            prompt_tokens=prompt,
+            steering=_steering(caller, parameters, body),
+            sampling=_sampling(services, caller, len(prompt), body),
+        ),
+    )
+
+
+def _steering(caller: Caller, parameters: Parameters, body: ChatRequest) -> Steering:
+    weights = dict(zip(parameters.principals, parameters.weights, strict=True))
+    if body.cage.weights is not None:
+        unknown = sorted(body.cage.weights.keys() - weights.keys())
+        if unknown:
+            known = ", ".join(weights)
+            raise InvalidBody(f"unknown principal {unknown[0]!r}; this tenant's principals: {known}", "cage.weights")
+        weights = {name: body.cage.weights.get(name, 0.0) for name in weights}
+    strength = caller.strength if body.cage.strength is None else body.cage.strength
+    return Steering(weights, strength, body.cage.mode or caller.mode)
+
+
+def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: ChatRequest) -> Sampling:
+    room = services.engine.model.context_tokens - prompt_tokens
+    if room < 1:
+        raise InvalidDecodeRequest(
+            f"the conversation has {prompt_tokens} tokens, the model's context is "
+            f"{services.engine.model.context_tokens}; send fewer or shorter messages"
+        )
+    asked = body.max_completion_tokens or body.max_tokens
+    return Sampling(
+        max_tokens=asked or min(room, services.settings.default_max_tokens),
+        seed=body.seed if body.seed is not None else secrets.randbits(63),
+        temperature=caller.temperature if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        stop=body.stops,
+    )
+
+
+async def events(services: Services, planned: Plan) -> AsyncIterator[TextDelta | Finished | None]:
+    """The answer's events as they come, None when nothing came for a while; ends after Finished.
+
+    The generation is logged before Finished is passed on, so that a vote can follow at once. Leaving the
+    iterator gives the answer up.
+
+    Raises:
+        CageError: the engine refuses the request, or it failed.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[Event] = asyncio.Queue()
+    started = time.monotonic()
+    first_text = True
+
+    def pass_on(event: Event) -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, event)
+
+    running = services.engine.submit(planned.request, pass_on)
+    try:
+        while True:
+            try:
+                event = await asyncio.wait_for(arrived.get(), services.settings.keep_alive_seconds)
+            except TimeoutError:
+                yield None
+                continue
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Finished):
+                await run_in_threadpool(_log, services, planned, event.answer)
+                yield event
+                return
+            if first_text:
+                services.metrics.first_token_seconds.observe(time.monotonic() - started)
+                first_text = False
+            yield event
+    finally:
+        running.cancel()
+
+
+def _log(services: Services, planned: Plan, answer: Answer) -> None:
+    """Write the answer's generation: what a vote on it will be learned from."""
+    parameters, steering = planned.parameters, planned.request.steering
+    generation = Generation(
+        id=planned.id,
+        tenant_id=planned.caller.tenant_id,
+        user_id=planned.user_id,
+        created_at=datetime.now(UTC),
+        model=services.engine.model.name,
+        mode=steering.mode,
+        parameter_version=parameters.version,
+        parameter_user_id=parameters.user_id,
+        principals=list(parameters.principals),
+        theta=list(parameters.theta),
+        weights=list(steering.weights.values()),
+        features=list(answer.features),
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        finish_reason=answer.finish_reason,
+        largest_gap=answer.largest_gap,
+        mean_gap=answer.mean_gap,
+        seed=planned.request.sampling.seed,
+        contexts=[asdict(context) for context in answer.contexts],
+    )
+    with services.database.session() as session:
+        add_generation(session, generation)
+    services.metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
+    services.metrics.tokens.labels("completion").inc(answer.completion_tokens)
+    services.metrics.largest_gap.observe(answer.largest_gap)

@@ -1,0 +1,144 @@
+"""Every error an answer can carry, and the one form they all have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError as DatabaseOperationalError
+from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
+from starlette.exceptions import HTTPException
+
+from cage_core.errors import CageError, EngineFull, EngineStopped, InvalidDecodeRequest
+from learner.errors import InvalidInput, LearnerError, NotFound
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong and what to do."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+class ServiceError(Exception):
+    """Root of the errors that this package raises on purpose; a subclass fixes status, type and code."""
+
+    status = 500
+    type = "api_error"
+    code: str | None = None
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidKey(ServiceError):
+    """The request carries no key, or none that is in force."""
+
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class UnknownModel(ServiceError):
+    """The request names a model that is not served."""
+
+    status, type, code = 404, "invalid_request_error", "model_not_found"
+
+
+class InvalidBody(ServiceError):
+    """The body cannot be right."""
+
+    status, type = 422, "invalid_request_error"
+
+
+class BodyTooLarge(ServiceError):
+    """The body is longer than the service reads."""
+
+    status, type, code = 413, "invalid_request_error", "body_too_large"
+
+
+def error_body(message: str, type_: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """The one error form, as JSON."""
+    return ErrorBody(error=ErrorDetail(message=message, type=type_, param=param, code=code)).model_dump()
+
+
+def response(
+    status: int,
+    message: str,
+    type_: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """An answer in the one error form."""
+    return JSONResponse(error_body(message, type_, param, code), status, headers=dict(headers or {}))
+
+
+def describe(error: Exception) -> tuple[int, str, str | None]:
+    """(status, type, code) of an error of any package."""
+    if isinstance(error, ServiceError):
+        return error.status, error.type, error.code
+    if isinstance(error, InvalidDecodeRequest | InvalidInput):
+        return 422, "invalid_request_error", "invalid_value"
+    if isinstance(error, NotFound):
+        return 404, "invalid_request_error", "not_found"
+    if isinstance(error, EngineFull):
+        return 503, "overloaded_error", "queue_full"
+    if isinstance(error, EngineStopped):
+        return 503, "overloaded_error", "shutting_down"
+    return 500, "api_error", "internal_error"
+
+
+def install(app: FastAPI) -> None:
+    """Render every error of every route in the one form."""
+
+    async def on_own_error(request: Request, error: Exception) -> JSONResponse:
+        status, type_, code = describe(error)
+        headers = dict(RETRY_AFTER) if status == 503 else {}
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return response(status, str(error), type_, param=getattr(error, "param", None), code=code, headers=headers)
+
+    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+        details = error.errors() if isinstance(error, RequestValidationError) else []
+        first = details[0] if details else {"loc": (), "msg": "invalid request", "type": ""}
+        path = ".".join(str(part) for part in first["loc"][1:] if not isinstance(part, int) or len(first["loc"]) > 2)
+        if first["type"] == "json_invalid":
+            return response(422, f"the body is not JSON: {first['msg']}", "invalid_request_error", code="invalid_json")
+        message = f"{path}: {first['msg']}" if path else str(first["msg"])
+        return response(422, message, "invalid_request_error", param=path or None, code="invalid_value")
+
+    async def on_http(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
+        return response(status, detail, "invalid_request_error", headers=getattr(error, "headers", None))
+
+    async def on_outage(request: Request, error: Exception) -> JSONResponse:
+        logger.error("a store does not answer: %s", error)
+        message = "a store behind this service does not answer; try again soon"
+        return response(503, message, "overloaded_error", code="store_unavailable", headers=RETRY_AFTER)
+
+    for own in (ServiceError, CageError, LearnerError):
+        app.add_exception_handler(own, on_own_error)
+    for outage in (DatabaseOperationalError, DatabaseTimeoutError, RedisError):
+        app.add_exception_handler(outage, on_outage)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)

@@ -1,0 +1,149 @@
+"""`POST /v1/feedback`, and looking at, changing or retracting a vote."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from learner.store.feedback import VoteReceipt, get_feedback, record_vote, retract_vote
+from learner.store.models import Feedback
+from learner.tasks import enqueue_learning
+from service.chat_schemas import UserId
+from service.dependencies import ServicesDep, SessionDep
+from service.security import Caller, CallerDep
+from service.services import Services
+
+router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+
+_VALUES: dict[object, int] = {"up": 1, "down": -1, 1: 1, -1: -1, False: -1}  # True equals 1
+_NAMES = {1: "up", -1: "down"}
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Comment = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
+
+
+class Vote(BaseModel):
+    """A thumb."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    value: int = Field(
+        description='"up" or "down"; also 1, -1, true, false.',
+        json_schema_extra={"anyOf": [{"enum": ["up", "down"]}, {"enum": [1, -1]}, {"type": "boolean"}], "type": None},
+    )
+    comment: Comment | None = None
+    tags: Annotated[list[Tag], Field(max_length=16)] = []
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _is_a_thumb(cls, value: Any) -> int:
+        if not isinstance(value, str | int | float) or value not in _VALUES:
+            raise ValueError('must be "up" or "down" (also 1, -1, true, false)')
+        return _VALUES[value]
+
+
+class NewFeedback(Vote):
+    """`POST /v1/feedback`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"inference_id": "chatcmpl-…", "value": "up"}]},
+    )
+
+    inference_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
+        description="`id` of the answer."
+    )
+    user: UserId | None = Field(default=None, description="Who votes; left out, the user the answer was made for.")
+
+
+class Receipt(BaseModel):
+    """What became of a vote; it is learned within a second."""
+
+    feedback_id: str
+    duplicate: bool = Field(description="Whether the same vote had been given already; then nothing changed.")
+
+
+class FeedbackView(BaseModel):
+    """A vote as it stands."""
+
+    feedback_id: str
+    inference_id: str
+    user: str | None
+    value: Literal["up", "down"] | None = Field(description="null when retracted.")
+    comment: str | None
+    tags: list[str]
+    created_at: datetime
+    updated_at: datetime
+    learned: bool = Field(description="Whether the weights reflect this vote as it stands.")
+
+
+@router.post("", status_code=201, summary="Vote on an answer")
+def create_feedback(services: ServicesDep, caller: CallerDep, body: NewFeedback, response: Response) -> Receipt:
+    """One vote per answer and user: the same again changes nothing, another value replaces it."""
+    receipt = _record(services, caller, body, body.inference_id, body.user)
+    if receipt.duplicate:
+        response.status_code = 200
+    return Receipt(feedback_id=receipt.feedback_id, duplicate=receipt.duplicate)
+
+
+@router.get("/{feedback_id}", summary="A vote as it stands")
+def read_feedback(session: SessionDep, caller: CallerDep, feedback_id: str) -> FeedbackView:
+    """One vote of this tenant's users."""
+    return _view(get_feedback(session, caller.tenant_id, feedback_id))
+
+
+@router.put("/{feedback_id}", summary="Change a vote")
+def change_feedback(services: ServicesDep, caller: CallerDep, feedback_id: str, body: Vote) -> FeedbackView:
+    """Give the vote another value; its old effect on the weights is taken back."""
+    with services.database.session() as session:
+        before = get_feedback(session, caller.tenant_id, feedback_id)
+    _record(services, caller, body, before.generation_id, before.user_id or None)
+    with services.database.session() as session:
+        return _view(get_feedback(session, caller.tenant_id, feedback_id))
+
+
+@router.delete("/{feedback_id}", summary="Retract a vote")
+def retract_feedback(services: ServicesDep, caller: CallerDep, feedback_id: str) -> FeedbackView:
+    """Take the vote back, and with it its effect on the weights."""
+    with services.database.session() as session:
+        receipt = retract_vote(session, caller.tenant_id, feedback_id, datetime.now(UTC))
+        session.expire_all()
+        view = _view(get_feedback(session, caller.tenant_id, feedback_id))
+    if not receipt.duplicate:
+        enqueue_learning(receipt.scope)
+    return view
+
+
+def _record(services: Services, caller: Caller, vote: Vote, generation_id: str, user_id: str | None) -> VoteReceipt:
+    """Commit a vote, then send for a worker: in that order, so that the worker finds it."""
+    with services.database.session() as session:
+        receipt = record_vote(
+            session,
+            tenant_id=caller.tenant_id,
+            generation_id=generation_id,
+            user_id=user_id,
+            value=vote.value,
+            comment=vote.comment,
+            tags=vote.tags,
+            now=datetime.now(UTC),
+        )
+    if not receipt.duplicate:
+        services.metrics.feedback.labels(_NAMES[vote.value]).inc()
+        enqueue_learning(receipt.scope)
+    return receipt
+
+
+def _view(row: Feedback) -> FeedbackView:
+    return FeedbackView(
+        feedback_id=row.id,
+        inference_id=row.generation_id,
+        user=row.user_id or None,
+        value=None if row.value is None else ("up" if row.value > 0 else "down"),
+        comment=row.comment,
+        tags=row.tags,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        learned=row.value == row.learned_value,
+    )

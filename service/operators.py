@@ -1,0 +1,38 @@
+"""What an operator does to tenants."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from cage_core.principals.catalogue import find_principals
+from learner.store.keys import create_key
+from learner.store.models import Tenant
+from learner.store.tenants import CatalogueEntry, create_tenant, register_principals
+from service.settings import ServiceSettings
+
+
+def make_tenant(session: Session, settings: ServiceSettings, name: str) -> Tenant:
+    """A tenant that uses every loaded principal with equal prior weight.
+
+    Raises:
+        InvalidModel: a principal's directory is unusable.
+        InvalidPrincipals: no principal is loaded.
+        NameTaken: another tenant is called this.
+    """
+    principals = find_principals(*settings.principal_directories)
+    register_principals(session, [CatalogueEntry(p.name, p.kind, p.description, p.feature_scale) for p in principals])
+    return create_tenant(
+        session,
+        name=name,
+        model=settings.model_name,
+        principals={p.name: 1.0 for p in principals},
+        strength=settings.default_strength,
+        mode=settings.default_mode,
+    )
+
+
+def make_tenant_with_key(session: Session, settings: ServiceSettings, name: str) -> tuple[Tenant, str]:
+    """`make_tenant`, and the plaintext of a first key."""
+    tenant = make_tenant(session, settings, name)
+    _, key = create_key(session, tenant.id, "first key")
+    return tenant, key

@@ -1,0 +1,72 @@
+"""The service's settings, from environment variables that start with CAGE_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cage_core.pocket import POCKET_DIR
+from learner.settings import LearnerSettings
+
+POCKET = "pocket"
+
+
+class ModelSettings(BaseSettings):
+    """Which model and principals are served.
+
+    Attributes:
+        model: "pocket" for the bundled model, or the directory of a checkpoint in Hugging Face format.
+        principals: directory whose subdirectories are further principals; those beside the model always load.
+        device: where torch puts the model, "cpu" or "cuda".
+        torch_threads: threads of one forward pass; small models are fastest with one.
+        decode_rows: rows of the key-value cache; a request takes one, and one more for each principal.
+        decode_queue: requests that may wait for rows.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CAGE_", frozen=True, extra="ignore")
+
+    model: str = POCKET
+    principals: Path = Path(".cage/principals")
+    device: str = "cpu"
+    torch_threads: PositiveInt = 1
+    decode_rows: PositiveInt = 80
+    decode_queue: PositiveInt = 64
+
+    @property
+    def model_directory(self) -> Path:
+        """Directory of the checkpoint."""
+        return POCKET_DIR if self.model == POCKET else Path(self.model).expanduser()
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model."""
+        return "cage-pocket" if self.model == POCKET else self.model_directory.name
+
+    @property
+    def principal_directories(self) -> tuple[Path, ...]:
+        """Where principals are looked for."""
+        return (self.model_directory / "principals", self.principals.expanduser())
+
+
+class ServiceSettings(ModelSettings, LearnerSettings):
+    """What one API process needs to know.
+
+    Attributes:
+        host, port: where to listen.
+        default_max_tokens: longest answer when the request does not say.
+        default_strength, default_mode: steering of new tenants.
+        keep_alive_seconds: pause of a stream after which a comment line keeps the connection open.
+        drain_seconds: how long open answers may go on after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    default_max_tokens: PositiveInt = 160
+    default_strength: NonNegativeFloat = 3.0
+    default_mode: str = "equilibrium"
+    largest_body_bytes: PositiveInt = 1_000_000
+    keep_alive_seconds: PositiveFloat = 10.0
+    drain_seconds: PositiveInt = 30
