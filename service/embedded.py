@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from cage_core.engine.model import check_checkpoint
 from learner.store.database import Database
 from learner.store.migrate import upgrade
 from service.demo_tenant import ensure_demo_tenant
 from service.running import Running, announced
 from service.server import serve
 from service.servers import EmbeddedServers
-from service.settings import ServiceSettings
+from service.settings import HttpSettings, ModelSettings, ServiceSettings
 from service.worker_process import worker_process
 
 Progress = Callable[[str], None]
@@ -38,18 +39,18 @@ def up(data_dir: Path, progress: Progress, ready: Callable[[str, str], None]) ->
     # Without this, SIGTERM would end the process without stopping what it started.
     signal.signal(signal.SIGTERM, _leave)
     with contextlib.ExitStack() as stack:
+        check_checkpoint(ModelSettings().model_directory)
+        _check_port(HttpSettings())
         _provide_servers(stack, data_dir, progress)
         settings = ServiceSettings.from_environment()
-        _check_port(settings)
         progress("migrations")
         upgrade(settings.database_url)
         key = _demo_key(settings, data_dir)
         progress("learner: Celery worker and beat")
         stack.enter_context(worker_process(data_dir / "worker.log"))
         progress("model and API")
-        url = f"http://{settings.host}:{settings.port}"
-        stack.enter_context(announced(data_dir, Running(settings.database_url, settings.redis_url, url)))
-        announce = threading.Thread(target=_announce, args=(settings, lambda: ready(url, key)), daemon=True)
+        stack.enter_context(announced(data_dir, Running(settings.database_url, settings.redis_url, settings.url)))
+        announce = threading.Thread(target=_announce, args=(settings, lambda: ready(settings.url, key)), daemon=True)
         announce.start()
         with contextlib.suppress(KeyboardInterrupt):
             serve(settings)
@@ -71,7 +72,7 @@ def _provide_servers(stack: contextlib.ExitStack, data_dir: Path, progress: Prog
     os.environ.setdefault("CAGE_REDIS_URL", servers.redis_url)
 
 
-def _check_port(settings: ServiceSettings) -> None:
+def _check_port(settings: HttpSettings) -> None:
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -91,7 +92,7 @@ def _demo_key(settings: ServiceSettings, data_dir: Path) -> str:
         database.dispose()
 
 
-def _announce(settings: ServiceSettings, ready: Callable[[], None]) -> None:
+def _announce(settings: HttpSettings, ready: Callable[[], None]) -> None:
     """Call `ready` as soon as the API listens."""
     pause = threading.Event()
     while True:

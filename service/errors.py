@@ -127,6 +127,11 @@ def install(app: FastAPI) -> None:
         return response(422, message, "invalid_request_error", param=path or None, code="invalid_value")
 
     async def on_http(request: Request, error: Exception) -> JSONResponse:
+        # FastAPI turns whatever goes wrong while it reads a body into a 400 with that error as its cause.
+        if isinstance(error.__cause__, ServiceError):
+            return await on_own_error(request, error.__cause__)
+        if isinstance(error.__cause__, RecursionError | ValueError):
+            return response(422, "the body is not JSON that can be read", "invalid_request_error", code="invalid_json")
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
         return response(status, detail, "invalid_request_error", headers=getattr(error, "headers", None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from cage_core.errors import InvalidModel
 from cage_core.principals.catalogue import find_principals
 from learner.store.keys import create_key
 from learner.store.models import Tenant
@@ -15,11 +16,13 @@ def make_tenant(session: Session, settings: ServiceSettings, name: str) -> Tenan
     """A tenant that uses every loaded principal with equal prior weight.
 
     Raises:
-        InvalidModel: a principal's directory is unusable.
-        InvalidPrincipals: no principal is loaded.
+        InvalidModel: a principal's directory is unusable, or there is none.
         NameTaken: another tenant is called this.
     """
     principals = find_principals(*settings.principal_directories)
+    if not principals:
+        places = " and ".join(map(str, settings.principal_directories))
+        raise InvalidModel(f"there is no principal in {places}; train one with `cage principals train`")
     register_principals(session, [CatalogueEntry(p.name, p.kind, p.description, p.feature_scale) for p in principals])
     return create_tenant(
         session,

@@ -51,22 +51,37 @@ class ModelSettings(BaseSettings):
         return (self.model_directory / "principals", self.principals.expanduser())
 
 
-class ServiceSettings(ModelSettings, LearnerSettings):
-    """What one API process needs to know.
+class HttpSettings(BaseSettings):
+    """How the API listens and answers.
 
     Attributes:
         host, port: where to listen.
-        default_max_tokens: longest answer when the request does not say.
-        default_strength, default_mode: steering of new tenants.
         keep_alive_seconds: pause of a stream after which a comment line keeps the connection open.
         drain_seconds: how long open answers may go on after SIGTERM.
     """
 
+    model_config = SettingsConfigDict(env_prefix="CAGE_", frozen=True, extra="ignore")
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    default_max_tokens: PositiveInt = 160
-    default_strength: NonNegativeFloat = 3.0
-    default_mode: str = "equilibrium"
     largest_body_bytes: PositiveInt = 1_000_000
     keep_alive_seconds: PositiveFloat = 10.0
     drain_seconds: PositiveInt = 30
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine find the API."""
+        return f"http://{self.host}:{self.port}"
+
+
+class ServiceSettings(HttpSettings, ModelSettings, LearnerSettings):
+    """What one API process needs to know.
+
+    Attributes:
+        default_max_tokens: longest answer when the request does not say.
+        default_strength, default_mode: steering of new tenants.
+    """
+
+    default_max_tokens: PositiveInt = 160
+    default_strength: NonNegativeFloat = 3.0
+    default_mode: str = "equilibrium"

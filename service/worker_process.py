@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from learner.celery_app import worker_command
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,9 @@ def worker_process(log_file: Path) -> Iterator[None]:
 
 
 def _start(log: IO[bytes]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "celery", "-A", "learner.celery_app", "worker"]
-    options = ["--beat", "--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    command = [*worker_command(1, with_sweep=True), "--loglevel", "INFO"]
     # A session of its own, so that Ctrl-C reaches the worker only after the API has stopped.
-    return subprocess.Popen([*command, *options], stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:

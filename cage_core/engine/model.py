@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from cage_core.engine.cache import SlotCache
 from cage_core.errors import InvalidDecodeRequest, InvalidModel
@@ -35,11 +36,12 @@ class LanguageModel:
         Raises:
             InvalidModel: a file is missing or does not fit; the message names it.
         """
-        _check_directory(path)
+        check_checkpoint(path)
         self.name = name or path.name
         self.principals = tuple(principals)
         self.device = torch.device(device)
         dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
+        transformers_logging.disable_progress_bar()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
             config = AutoConfig.from_pretrained(path, local_files_only=True)
@@ -149,7 +151,12 @@ class LanguageModel:
         return text
 
 
-def _check_directory(path: Path) -> None:
+def check_checkpoint(path: Path) -> None:
+    """See that a checkpoint directory is complete, without loading it.
+
+    Raises:
+        InvalidModel: it is not there, or lacks a file.
+    """
     if not path.is_dir():
         raise InvalidModel(f"model directory {path} does not exist; set CAGE_MODEL to a checkpoint directory")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):

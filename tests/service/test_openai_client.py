@@ -1,0 +1,85 @@
+"""The official client, unmodified, against the running server."""
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.service.conftest import MODEL, Stack, TenantClient
+
+QUESTION = [{"role": "user", "content": "How do I keep a house plant alive?"}]
+
+
+@pytest.fixture
+def client(stack: Stack, tenant: TenantClient) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=tenant.key, max_retries=0) as client:
+        yield client
+
+
+def test_a_whole_answer(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, user="ada", seed=1)
+    assert answer.id.startswith("chatcmpl-")
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_a_stream_says_the_same_as_the_whole_answer(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model=MODEL, messages=QUESTION, user="ada", seed=2)
+    chunks = list(
+        client.chat.completions.create(
+            model=MODEL, messages=QUESTION, user="ada", seed=2, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert len({c.id for c in chunks}) == 1
+
+
+def test_max_tokens_stop_and_greedy(client: openai.OpenAI) -> None:
+    short = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=3)
+    assert (short.usage.completion_tokens, short.choices[0].finish_reason) == (3, "length")
+    greedy = [client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0) for _ in range(2)]
+    assert greedy[0].choices[0].message.content == greedy[1].choices[0].message.content
+    stopped = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, stop=["."])
+    assert stopped.choices[0].message.content == greedy[0].choices[0].message.content.split(".")[0]
+
+
+def test_weights_by_hand_and_the_report(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=QUESTION,
+        extra_body={"cage": {"weights": {"warmth": 1}, "strength": 2, "mode": "linear"}},
+    )
+    report = answer.cage
+    assert report["weights"] == {"brevity": 0, "caution": 0, "detail": 0, "warmth": 1}
+    assert (report["strength"], report["mode"], report["parameter_version"]) == (2, "linear", 0)
+    assert report["largest_gap"] <= 1e-8
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"model": "gpt-4"}, openai.NotFoundError),
+        ({"messages": []}, openai.UnprocessableEntityError),
+        ({"max_tokens": 100_000}, openai.UnprocessableEntityError),
+        ({"extra_body": {"cage": {"weights": {"greed": 1}}}}, openai.UnprocessableEntityError),
+    ],
+)
+def test_errors_are_the_clients_own_classes(client: openai.OpenAI, arguments: dict, error: type) -> None:
+    with pytest.raises(error) as caught:
+        client.chat.completions.create(**{"model": MODEL, "messages": QUESTION, **arguments})
+    assert caught.value.body["type"] == "invalid_request_error"
+
+
+def test_a_wrong_key(stack: Stack) -> None:
+    stranger = openai.OpenAI(base_url=f"{stack.url}/v1", api_key="cage_wrong")
+    with stranger, pytest.raises(openai.AuthenticationError):
+        stranger.models.list()
