@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -22,6 +23,9 @@ from service.services import Services
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["chat"])
+
+_KEEP_ALIVE = ": keep-alive\n\n"
+_CLIENT_LEFT = 499  # nobody reads this answer; the status is for the metrics
 
 
 class Model(BaseModel):
@@ -59,12 +63,13 @@ async def create_completion(
     planned = await run_in_threadpool(plan, services, caller, body)
     if body.stream:
         return await _stream(services, planned, body)
-    async for event in events(services, planned):
-        if await request.is_disconnected():
-            break
-        if isinstance(event, Finished):
-            return _completion(services, planned, event.answer)
-    return Response(status_code=499)
+    async with aclosing(events(services, planned)) as source:
+        async for event in source:
+            if isinstance(event, Finished):
+                return _completion(services, planned, event.answer)
+            if await request.is_disconnected():
+                break
+    return Response(status_code=_CLIENT_LEFT)
 
 
 def _completion(services: Services, planned: Plan, answer: Answer) -> ChatCompletion:
@@ -99,7 +104,7 @@ async def _lines(
     services: Services,
     planned: Plan,
     first: TextDelta | Finished | None,
-    source: AsyncIterator[TextDelta | Finished | None],
+    source: AsyncGenerator[TextDelta | Finished | None],
     include_usage: bool,
 ) -> AsyncIterator[str]:
     frame = {"id": planned.id, "created": planned.created, "model": services.engine.model.name}
@@ -107,9 +112,10 @@ async def _lines(
     yield _data(chunk(frame, [role], cage=planned.report().model_dump(exclude_none=True)))
     event = first
     try:
-        while not isinstance(event, Finished):
-            yield ": keep-alive\n\n" if event is None else _data(chunk(frame, [_choice({"content": event.text})]))
-            event = await anext(source)
+        async with aclosing(source):
+            while not isinstance(event, Finished):
+                yield _KEEP_ALIVE if event is None else _data(chunk(frame, [_choice({"content": event.text})]))
+                event = await anext(source)
     except Exception as error:
         logger.exception("a stream failed")
         _, type_, code = errors.describe(error)

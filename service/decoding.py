@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -111,11 +111,11 @@ def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: Chat
     )
 
 
-async def events(services: Services, planned: Plan) -> AsyncIterator[TextDelta | Finished | None]:
+async def events(services: Services, planned: Plan) -> AsyncGenerator[TextDelta | Finished | None]:
     """The answer's events as they come, None when nothing came for a while; ends after Finished.
 
-    The generation is logged before Finished is passed on, so that a vote can follow at once. Leaving the
-    iterator gives the answer up.
+    The generation is logged before Finished is passed on, so that a vote can follow at once. Closing the
+    generator gives the answer up.
 
     Raises:
         CageError: the engine refuses the request, or it failed.
