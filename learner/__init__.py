@@ -1,0 +1,1 @@
+"""What is learned from thumbs, and where it is kept."""

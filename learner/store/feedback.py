@@ -1,0 +1,162 @@
+"""Votes: one per answer and user, replaceable, retractable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+from learner.errors import InvalidVote, UnknownFeedback, UnknownGeneration
+from learner.scope import Scope
+from learner.store.generations import get_generation
+from learner.store.identifiers import new_id
+from learner.store.models import Feedback
+
+
+@dataclass(frozen=True)
+class VoteReceipt:
+    """A recorded vote; `duplicate` when the same vote was already there."""
+
+    feedback_id: str
+    duplicate: bool
+    scope: Scope
+
+
+def record_vote(
+    session: Session,
+    *,
+    tenant_id: str,
+    generation_id: str,
+    user_id: str | None,
+    value: int,
+    comment: str | None,
+    tags: Sequence[str],
+    now: datetime,
+) -> VoteReceipt:
+    """Record a user's vote on an answer; without `user_id` it is the vote of the answer's own user.
+
+    Another vote of the same user on the same answer replaces the first and keeps its id. The same vote
+    again changes nothing but a comment or tags that came with it.
+
+    Raises:
+        InvalidVote: value is neither +1 nor -1.
+        UnknownGeneration: no such answer, or another tenant's.
+    """
+    if value not in (-1, 1):
+        raise InvalidVote(f"a vote is +1 or -1, not {value!r}")
+    generation = get_generation(session, tenant_id, generation_id)
+    if generation is None:
+        raise UnknownGeneration(f"no generation has the id {generation_id!r}")
+    scope = Scope(tenant_id, user_id if user_id is not None else generation.user_id)
+
+    before = _vote_of(session, generation_id, scope)
+    if before is None:
+        feedback_id = _insert(session, scope, generation_id, value, comment, tags, now)
+        if feedback_id is not None:
+            return VoteReceipt(feedback_id, duplicate=False, scope=scope)
+        before = _vote_of(session, generation_id, scope)
+    if before is None:
+        raise UnknownGeneration(f"generation {generation_id!r} is being erased")
+    duplicate = before.value == value and before.expired_at is None
+    if comment is not None:
+        before.comment = comment
+    if tags:
+        before.tags = list(tags)
+    if not duplicate:
+        before.value, before.expired_at, before.updated_at = value, None, now
+    session.flush()
+    return VoteReceipt(before.id, duplicate=duplicate, scope=scope)
+
+
+def _vote_of(session: Session, generation_id: str, scope: Scope) -> Feedback | None:
+    """The vote of a user on an answer, locked against a concurrent one."""
+    return session.scalar(
+        select(Feedback)
+        .where(Feedback.generation_id == generation_id, Feedback.user_id == scope.user_key)
+        .with_for_update()
+    )
+
+
+def _insert(
+    session: Session,
+    scope: Scope,
+    generation_id: str,
+    value: int,
+    comment: str | None,
+    tags: Sequence[str],
+    now: datetime,
+) -> str | None:
+    """Insert a first vote; None when a concurrent request was faster."""
+    return session.scalar(
+        postgresql.insert(Feedback)
+        .values(
+            id=new_id("fb"),
+            tenant_id=scope.tenant_id,
+            generation_id=generation_id,
+            user_id=scope.user_key,
+            value=value,
+            comment=comment,
+            tags=list(tags),
+            created_at=now,
+            updated_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=[Feedback.generation_id, Feedback.user_id])
+        .returning(Feedback.id)
+    )
+
+
+def get_feedback(session: Session, tenant_id: str, feedback_id: str) -> Feedback:
+    """One vote of a tenant's users.
+
+    Raises:
+        UnknownFeedback: no such vote, or another tenant's.
+    """
+    found = session.scalar(select(Feedback).where(Feedback.id == feedback_id, Feedback.tenant_id == tenant_id))
+    if found is None:
+        raise UnknownFeedback(f"no feedback has the id {feedback_id!r}")
+    return found
+
+
+def retract_vote(session: Session, tenant_id: str, feedback_id: str, now: datetime) -> VoteReceipt:
+    """Take a vote back, and with the next fold its effect; taking it back twice changes nothing.
+
+    Raises:
+        UnknownFeedback: no such vote, or another tenant's.
+    """
+    retracted = session.scalar(
+        update(Feedback)
+        .where(Feedback.id == feedback_id, Feedback.tenant_id == tenant_id, Feedback.value.is_not(None))
+        .values(value=None, updated_at=now)
+        .returning(Feedback.user_id)
+    )
+    if retracted is not None:
+        return VoteReceipt(feedback_id, duplicate=False, scope=Scope.of_key(tenant_id, retracted))
+    before = get_feedback(session, tenant_id, feedback_id)
+    return VoteReceipt(feedback_id, duplicate=True, scope=Scope.of_key(tenant_id, before.user_id))
+
+
+def expire_votes(session: Session, scope: Scope, now: datetime, *, keep_newest: int = 0) -> int:
+    """Let the votes of a scope count for nothing, but for the newest ones; returns how many lapsed.
+
+    The votes stay on record; the next fold takes their effect away. With nothing kept this is a reset.
+    """
+    oldest_first = (
+        select(Feedback.id)
+        .where(
+            Feedback.tenant_id == scope.tenant_id,
+            Feedback.user_id == scope.user_key,
+            Feedback.value.is_not(None),
+            Feedback.expired_at.is_(None),
+        )
+        .order_by(Feedback.created_at.desc(), Feedback.id.desc())
+        .offset(keep_newest)
+    )
+    lapsed = session.scalars(
+        update(Feedback)
+        .where(Feedback.id.in_(oldest_first.scalar_subquery()))
+        .values(expired_at=now, updated_at=now)
+        .returning(Feedback.id)
+    )
+    return len(lapsed.all())

@@ -1,0 +1,133 @@
+"""Tenants, their principals, and the catalogue that principals are chosen from."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+from learner.errors import InvalidPrincipals, UnknownPrincipal, UnknownTenant
+from learner.store.identifiers import new_id
+from learner.store.models import Principal, Tenant, TenantPrincipal
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A principal that the server offers; `feature_scale` brings its features to unit size."""
+
+    name: str
+    kind: str
+    description: str
+    feature_scale: float
+
+
+@dataclass(frozen=True)
+class PrincipalOfTenant:
+    """A principal as a tenant uses it."""
+
+    name: str
+    kind: str
+    prior_weight: float
+    feature_scale: float
+
+
+def register_principals(session: Session, catalogue: Iterable[CatalogueEntry]) -> None:
+    """Add principals to the catalogue; of known ones only kind and description change.
+
+    The feature scale stays as first registered: features already logged were divided by it.
+
+    Raises:
+        InvalidPrincipals: a feature scale is not a positive number.
+    """
+    entries = list(catalogue)
+    for entry in entries:
+        if not (math.isfinite(entry.feature_scale) and entry.feature_scale > 0):
+            raise InvalidPrincipals(f"the feature scale of {entry.name!r} must be a positive number")
+    if not entries:
+        return
+    insertion = postgresql.insert(Principal).values([vars(entry) for entry in entries])
+    session.execute(
+        insertion.on_conflict_do_update(
+            index_elements=[Principal.name],
+            set_={"kind": insertion.excluded.kind, "description": insertion.excluded.description},
+        )
+    )
+
+
+def create_tenant(
+    session: Session,
+    *,
+    name: str,
+    model: str,
+    principals: Mapping[str, float],
+    strength: float,
+    mode: str,
+    temperature: float = 1.0,
+) -> Tenant:
+    """A new tenant; `principals` maps names, in the tenant's order, to prior weights (normalised here).
+
+    Raises:
+        InvalidPrincipals: no principal, or weights that are negative, not finite or all zero.
+        UnknownPrincipal: the catalogue lacks one.
+    """
+    weights = _normalised(principals)
+    known = set(session.scalars(select(Principal.name).where(Principal.name.in_(weights))))
+    for principal in weights:
+        if principal not in known:
+            raise UnknownPrincipal(f"no principal is called {principal!r}; register it first")
+    tenant = Tenant(id=new_id("ten"), name=name, model=model, mode=mode, strength=strength, temperature=temperature)
+    session.add(tenant)
+    session.flush()
+    rows = [
+        {"tenant_id": tenant.id, "principal_name": principal, "position": position, "prior_weight": weight}
+        for position, (principal, weight) in enumerate(weights.items())
+    ]
+    session.execute(insert(TenantPrincipal), rows)
+    session.refresh(tenant)
+    return tenant
+
+
+def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights.values()):
+        raise InvalidPrincipals("prior weights must be finite and not negative")
+    total = math.fsum(weights.values())
+    if not (math.isfinite(total) and total > 0):
+        raise InvalidPrincipals("a tenant needs at least one principal with a positive prior weight")
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def get_tenant(session: Session, tenant_id: str) -> Tenant:
+    """One tenant.
+
+    Raises:
+        UnknownTenant: there is none of this id.
+    """
+    tenant = session.get(Tenant, tenant_id)
+    if tenant is None:
+        raise UnknownTenant(f"no tenant has the id {tenant_id!r}")
+    return tenant
+
+
+def find_tenant(session: Session, name: str) -> Tenant | None:
+    """The tenant of this name, if there is one."""
+    return session.scalar(select(Tenant).where(Tenant.name == name))
+
+
+def tenant_principals(session: Session, tenant_id: str) -> tuple[PrincipalOfTenant, ...]:
+    """A tenant's principals in its order.
+
+    Raises:
+        UnknownTenant: there is none of this id.
+    """
+    rows = session.execute(
+        select(Principal.name, Principal.kind, TenantPrincipal.prior_weight, Principal.feature_scale)
+        .join(Principal, Principal.name == TenantPrincipal.principal_name)
+        .where(TenantPrincipal.tenant_id == tenant_id)
+        .order_by(TenantPrincipal.position)
+    )
+    found = tuple(PrincipalOfTenant(*row) for row in rows)
+    if not found:
+        raise UnknownTenant(f"no tenant has the id {tenant_id!r}")
+    return found
