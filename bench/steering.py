@@ -59,11 +59,12 @@ class Row:
     repeating_share: float
 
 
-def decode_all(engine: Engine, prompts: list[tuple[int, ...]], steering: Steering) -> list[Answer]:
-    """One answer a prompt, all in flight at once; the prompt's index is its seed."""
-    events: list[queue.Queue[Event]] = [queue.Queue() for _ in prompts]
-    for seed, prompt in enumerate(prompts):
-        engine.submit(DecodeRequest(prompt, steering, Sampling(_MAX_TOKENS, seed)), events[seed].put)
+def decode_all(engine: Engine, questions: list[str], steering: Steering) -> list[Answer]:
+    """One answer a question, all in flight at once; the question's index is its seed."""
+    events: list[queue.Queue[Event]] = [queue.Queue() for _ in questions]
+    for seed, question in enumerate(questions):
+        rows = engine.model.plan_rows([{"role": "user", "content": question}], steering.weights)
+        engine.submit(DecodeRequest(rows, steering, Sampling(_MAX_TOKENS, seed)), events[seed].put)
     return [_answer(arrived) for arrived in events]
 
 
@@ -76,14 +77,14 @@ def _answer(arrived: queue.Queue[Event]) -> Answer:
             return event.answer
 
 
-def measure(engine: Engine, prompts: list[tuple[int, ...]], settings: list[tuple[str, float]]) -> Iterator[Row]:
+def measure(engine: Engine, questions: list[str], settings: list[tuple[str, float]]) -> Iterator[Row]:
     """Every principal alone at every (mode, strength)."""
-    names = [p.name for p in engine.model.principals]
-    plain = decode_all(engine, prompts, Steering(dict.fromkeys(names, 1.0), 0.0, "base"))
+    names = list(engine.model.principals)
+    plain = decode_all(engine, questions, Steering(dict.fromkeys(names, 1.0), 0.0, "base"))
     for mode, strength in track(settings, description="modes and strengths"):
         for principal in names:
             weights: Mapping[str, float] = {name: float(name == principal) for name in names}
-            answers = decode_all(engine, prompts, Steering(weights, strength, mode))
+            answers = decode_all(engine, questions, Steering(weights, strength, mode))
             yield _row(mode, strength, principal, plain, answers)
 
 
@@ -129,11 +130,10 @@ def main() -> None:
     started = time.monotonic()
     model = LanguageModel(POCKET_DIR, find_principals(POCKET_DIR / "principals"))
     questions = Corpus(_SEED).held_out_prompts(arguments.prompts)
-    prompts = [model.encode_chat([{"role": "user", "content": question}]) for question in questions]
-    engine = Engine(model, EngineLimits(num_rows=80, num_waiting=len(prompts)))
+    engine = Engine(model, EngineLimits(num_rows=80, num_waiting=len(questions)))
     engine.start()
     settings = [(mode, strength) for mode in ("linear", "equilibrium") for strength in arguments.strengths]
-    rows = list(measure(engine, prompts, settings))
+    rows = list(measure(engine, questions, settings))
     engine.stop()
     report = {
         "command": f"python -m bench.steering --prompts {arguments.prompts}",

@@ -23,3 +23,11 @@ class EngineFull(CageError):
 
 class EngineStopped(CageError):
     """The engine is shutting down and takes no more work."""
+
+
+class DeadlineExceeded(CageError):
+    """An answer was not complete by its deadline."""
+
+
+class DecodeFailed(CageError):
+    """Decoding an answer failed for a reason that is not the request's; the log has the cause."""

@@ -47,6 +47,10 @@ class CageOptions(BaseModel):
     )
     strength: Weight | None = Field(default=None, description="Steering strength; 0 is the plain model.")
     mode: str | None = Field(default=None, description="How principals combine: equilibrium, linear or base.")
+    balance: Weight = Field(
+        default=0.0,
+        description="How much weights adapt within the answer towards principals that it has served least.",
+    )
 
 
 class StreamOptions(BaseModel):

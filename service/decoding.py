@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from starlette.concurrency import run_in_threadpool
 
 from cage_core.engine import Answer, DecodeRequest, Event, Failed, Finished, Sampling, Steering, TextDelta
+from cage_core.engine.engine import check_steering
 from cage_core.errors import InvalidDecodeRequest
 from learner.parameters import Parameters
 from learner.scope import Scope
@@ -67,7 +68,9 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
     if body.model != model.name:
         raise UnknownModel(f"model {body.model!r} is not served here; this server has {model.name!r}", "model")
     parameters = services.parameters.get(Scope(caller.tenant_id, body.user))
-    prompt = model.encode_chat([message.for_template() for message in body.messages])
+    steering = _steering(caller, parameters, body)
+    check_steering(steering)
+    rows = model.plan_rows([message.for_template() for message in body.messages], steering.weights)
     return Plan(
         id="chatcmpl-" + secrets.token_urlsafe(18),
         created=int(time.time()),
@@ -75,9 +78,9 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
         user_id=body.user,
         parameters=parameters,
         request=DecodeRequest(
-            prompt_tokens=prompt,
-            steering=_steering(caller, parameters, body),
-            sampling=_sampling(services, caller, len(prompt), body),
+            rows=rows,
+            steering=steering,
+            sampling=_sampling(services, caller, len(rows.base_prompt), body),
         ),
     )
 
@@ -91,7 +94,7 @@ def _steering(caller: Caller, parameters: Parameters, body: ChatRequest) -> Stee
             raise InvalidBody(f"unknown principal {unknown[0]!r}; this tenant's principals: {known}", "cage.weights")
         weights = {name: body.cage.weights.get(name, 0.0) for name in weights}
     strength = caller.strength if body.cage.strength is None else body.cage.strength
-    return Steering(weights, strength, body.cage.mode or caller.mode)
+    return Steering(weights, strength, body.cage.mode or caller.mode, body.cage.balance)
 
 
 def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: ChatRequest) -> Sampling:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from cage_core.engine.model import check_checkpoint
+from cage_core.engine.checkpoint import check_checkpoint
 from learner.store.database import Database
 from learner.store.migrate import upgrade
 from service.demo_tenant import ensure_demo_tenant

@@ -1,10 +1,11 @@
 """Slots, batching, key-value cache, sampling: text in, token events out."""
 
 from cage_core.engine.engine import Engine, EngineLimits
-from cage_core.engine.games import MODE_TEMPERATURES, CandidateFilter
+from cage_core.engine.games import MODES
 from cage_core.engine.model import LanguageModel
 from cage_core.engine.request import (
     Answer,
+    CandidateFilter,
     DecodeRequest,
     Event,
     Failed,
@@ -13,10 +14,11 @@ from cage_core.engine.request import (
     Steering,
     TextDelta,
     TokenContext,
+    TokenTrace,
 )
 
 __all__ = [
-    "MODE_TEMPERATURES",
+    "MODES",
     "Answer",
     "CandidateFilter",
     "DecodeRequest",
@@ -30,4 +32,5 @@ __all__ = [
     "Steering",
     "TextDelta",
     "TokenContext",
+    "TokenTrace",
 ]

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import logging
+import time
 
-import torch
 from torch import Tensor
 
-from cage_core.engine.games import CandidateFilter, solve_games
+from cage_core.engine.games import solve_games
+from cage_core.engine.lanes import Lanes
 from cage_core.engine.model import LanguageModel
 from cage_core.engine.sampling import draw
-from cage_core.engine.sequence import Sequence, TokenGame
-from cage_core.errors import CageError
+from cage_core.engine.sequence import Sequence
+from cage_core.errors import CageError, DeadlineExceeded, DecodeFailed
 
 log = logging.getLogger(__name__)
 
 
-class DecodeFailed(CageError):
-    """Decoding an answer failed for a reason that is not the request's; the log has the cause."""
-
-
 class Batch:
-    """Sequences that share the model; their rows lie in the cache in order, without holes."""
+    """Sequences that share the model."""
 
-    def __init__(self, model: LanguageModel, num_rows: int, candidates: CandidateFilter) -> None:
+    def __init__(self, model: LanguageModel, num_rows: int) -> None:
         self._model = model
         self._capacity_rows = num_rows
-        self._candidates = candidates
-        self._cache = model.new_cache(num_rows)
+        self._lanes = Lanes(model.networks, num_rows)
         self._sequences: list[Sequence] = []
 
     def __len__(self) -> int:
@@ -35,16 +31,13 @@ class Batch:
 
     def fits(self, sequence: Sequence) -> bool:
         """Whether rows are free for `sequence`."""
-        return self._num_rows + sequence.num_rows <= self._capacity_rows
+        return sum(s.num_rows for s in self._sequences) + sequence.num_rows <= self._capacity_rows
 
     def admit(self, sequence: Sequence) -> None:
         """Run a prompt through its rows and decode its first token; a failure ends this sequence alone."""
-        prompt = torch.tensor(sequence.request.prompt_tokens).expand(sequence.num_rows, -1)
-        positions = torch.arange(prompt.shape[1]).expand_as(prompt)
-        last = torch.full((sequence.num_rows,), prompt.shape[1] - 1)
         try:
-            log_probs = self._forward([sequence], self._num_rows, prompt, positions, last)
-            self._emit([sequence], self._solve([sequence], log_probs))
+            running = [s.request.rows for s in self._sequences]
+            self._advance([sequence], self._lanes.prefill(running, sequence.request.rows))
         except Exception:
             self._fail([sequence])
         if sequence.running:
@@ -52,15 +45,13 @@ class Batch:
 
     def step(self) -> None:
         """One token for every sequence."""
+        self._expire()
         self._leave()
         batch = list(self._sequences)
         if not batch:
             return
-        tokens = torch.tensor([s.last_token for s in batch for _ in s.row_kinds])[:, None]
-        positions = torch.tensor([s.position for s in batch for _ in s.row_kinds])[:, None]
         try:
-            log_probs = self._forward(batch, 0, tokens, positions, torch.zeros(len(tokens), dtype=torch.long))
-            self._emit(batch, self._solve(batch, log_probs))
+            self._advance(batch, self._lanes.step([s.request.rows for s in batch], [s.tokens for s in batch]))
         except Exception:
             self._fail(batch)
         self._leave()
@@ -71,26 +62,21 @@ class Batch:
             sequence.fail(error)
         self._sequences = []
 
-    @property
-    def _num_rows(self) -> int:
-        return sum(s.num_rows for s in self._sequences)
-
-    def _forward(
-        self, batch: list[Sequence], first_row: int, tokens: Tensor, positions: Tensor, last: Tensor
-    ) -> Tensor:
-        kinds = torch.tensor([kind for s in batch for kind in s.row_kinds])
-        return self._model.next_log_probs(self._cache, first_row, kinds, tokens, positions, last)
-
-    def _solve(self, batch: list[Sequence], log_probs: Tensor) -> list[TokenGame]:
-        return solve_games(log_probs, batch, self._candidates)
-
-    def _emit(self, batch: list[Sequence], games: list[TokenGame]) -> None:
-        for sequence, game in zip(batch, games, strict=True):
+    def _advance(self, batch: list[Sequence], log_probs: Tensor) -> None:
+        """Solve, sample, emit."""
+        for sequence, game in zip(batch, solve_games(log_probs, batch, self._model.lexicons), strict=True):
             try:
                 chosen = draw(game.policy, sequence.request.sampling, sequence.uniform())
                 sequence.accept(game, chosen, self._model.end_tokens)
             except Exception:
                 self._fail([sequence])
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for sequence in self._sequences:
+            deadline = sequence.request.deadline_seconds
+            if deadline is not None and now > deadline:
+                sequence.fail(DeadlineExceeded(f"not complete after {len(sequence.tokens)} tokens; ask for fewer"))
 
     def _fail(self, sequences: list[Sequence]) -> None:
         """End sequences by the exception under way; the loop and the others go on."""
@@ -99,13 +85,8 @@ class Batch:
             sequence.fail(DecodeFailed("decoding failed; the server's log has the cause"))
 
     def _leave(self) -> None:
-        """Drop sequences that have ended, and close the holes that their rows leave in the cache."""
-        kept: list[int] = []
-        first = 0
-        for sequence in self._sequences:
-            if sequence.running:
-                kept.extend(range(first, first + sequence.num_rows))
-            first += sequence.num_rows
-        if len(kept) < first:
+        """Drop sequences that have ended, and close the holes that their rows leave."""
+        kept = [s.running for s in self._sequences]
+        if not all(kept):
+            self._lanes.keep([s.request.rows for s in self._sequences], kept)
             self._sequences = [s for s in self._sequences if s.running]
-            self._cache.keep(kept)

@@ -7,9 +7,9 @@ import threading
 from dataclasses import dataclass
 
 from cage_core.engine.batch import Batch
-from cage_core.engine.games import MODE_TEMPERATURES, CandidateFilter
+from cage_core.engine.games import MODES
 from cage_core.engine.model import LanguageModel
-from cage_core.engine.request import Answer, DecodeRequest, Event, EventSink, Failed, Finished
+from cage_core.engine.request import Answer, DecodeRequest, Event, EventSink, Failed, Finished, Steering
 from cage_core.engine.sequence import Sequence
 from cage_core.errors import EngineFull, EngineStopped, InvalidDecodeRequest
 
@@ -36,11 +36,10 @@ class Engine:
         self,
         model: LanguageModel,
         limits: EngineLimits = EngineLimits(),
-        candidates: CandidateFilter = CandidateFilter(),
     ) -> None:
         self.model = model
         self._limits = limits
-        self._batch = Batch(model, limits.num_rows, candidates)
+        self._batch = Batch(model, limits.num_rows)
         self._waiting: queue.Queue[Sequence] = queue.Queue(limits.num_waiting)
         self._next: Sequence | None = None
         self._stopping = threading.Event()
@@ -79,18 +78,8 @@ class Engine:
         if self._stopping.is_set():
             raise EngineStopped("the engine is shutting down")
         self._check(request)
-        principals = request.steering.weights
-        sequence = Sequence(
-            request,
-            self.model.row_kinds(principals),
-            self.model.feature_scales(principals),
-            self.model.decode,
-            emit,
-        )
-        if sequence.num_rows > self._limits.num_rows:
-            raise InvalidDecodeRequest(
-                f"{len(principals)} principals need {sequence.num_rows} rows; the engine has {self._limits.num_rows}"
-            )
+        scales = self.model.feature_scales(request.steering.weights)
+        sequence = Sequence(request, scales, self.model.decode, emit)
         try:
             self._waiting.put_nowait(sequence)
         except queue.Full:
@@ -113,15 +102,15 @@ class Engine:
                 return event.answer
 
     def _check(self, request: DecodeRequest) -> None:
-        steering, sampling = request.steering, request.sampling
-        num_prompt = len(request.prompt_tokens)
-        if steering.mode not in MODE_TEMPERATURES:
-            raise InvalidDecodeRequest(f"unknown mode {steering.mode!r}; known modes: {', '.join(MODE_TEMPERATURES)}")
-        if not steering.weights:
-            raise InvalidDecodeRequest("at least one principal is needed")
-        for name, value in (*steering.weights.items(), ("strength", steering.strength)):
-            if not 0 <= value < float("inf"):
-                raise InvalidDecodeRequest(f"{name} must be a finite number >= 0, not {value}")
+        check_steering(request.steering)
+        rows, sampling = request.rows, request.sampling
+        if len(rows.rules) != len(request.steering.weights):
+            raise InvalidDecodeRequest("the rows were planned for other principals than the weights name")
+        if len(rows.rows) > self._limits.num_rows:
+            raise InvalidDecodeRequest(
+                f"{len(rows.rules)} principals need {len(rows.rows)} rows; the engine has {self._limits.num_rows}"
+            )
+        num_prompt = max(len(row.prompt) for row in rows.rows)
         if num_prompt == 0 or sampling.max_tokens < 1:
             raise InvalidDecodeRequest("the prompt and max_tokens must be at least one token")
         if num_prompt + sampling.max_tokens > self.model.context_tokens:
@@ -163,3 +152,21 @@ class Engine:
             except queue.Empty:
                 return None
         return self._next
+
+
+def check_steering(steering: Steering) -> None:
+    """See that principals can be steered so.
+
+    Raises:
+        InvalidDecodeRequest: unknown mode, no principal, or a number that makes no sense.
+    """
+    if steering.mode not in MODES:
+        raise InvalidDecodeRequest(f"unknown mode {steering.mode!r}; known modes: {', '.join(MODES)}")
+    if not steering.weights:
+        raise InvalidDecodeRequest("at least one principal is needed")
+    numbers = {**steering.weights, "strength": steering.strength, "balance": steering.balance}
+    for name, value in numbers.items():
+        if not 0 <= value < float("inf"):
+            raise InvalidDecodeRequest(f"{name} must be a finite number >= 0, not {value}")
+    if steering.mode == "committed" and not steering.weights.keys() <= (steering.reserves or {}).keys():
+        raise InvalidDecodeRequest("mode 'committed' needs a reserve for every principal")

@@ -18,92 +18,111 @@ from cage_core.game import Game
 # Agent temperature of each mode, payoff units, at strength 1. Temperature and strength are one degree of freedom
 # (scaling both changes nothing), so strength is what users set, and these make one unit of it comparable between
 # modes: docs/decisions/0003-strength-and-temperature.md.
-MODE_TEMPERATURES = {"equilibrium": 0.1, "linear": 1.0, "base": 1.0}
+MODES = {"equilibrium": 0.1, "committed": 0.1, "linear": 1.0, "base": 1.0}
 
 
 @dataclass(frozen=True)
-class CandidateFilter:
-    """Which tokens are in the game.
+class _Batch:
+    """Candidates and rewards of a batch of games; principals and candidates are padded without effect."""
 
-    Attributes:
-        top_k: likeliest tokens of the base, at most.
-        min_p: least base probability relative to the likeliest token; log-ratios of implausible tokens are noise.
-    """
-
-    top_k: int = 50
-    min_p: float = 0.02
+    tokens: Tensor  # [B, N]
+    base: Tensor  # [B, N] normalised log-probabilities, -inf outside the game
+    rewards: Tensor  # [B, J, N] nats
+    payoffs: Tensor  # [B, J, N]
 
 
-def solve_games(log_probs: Tensor, sequences: ListOf[Sequence], candidates: CandidateFilter) -> list[TokenGame]:
+def solve_games(log_probs: Tensor, sequences: ListOf[Sequence], lexicons: Tensor) -> list[TokenGame]:
     """Solve the next token's game of every sequence.
 
     Args:
         log_probs: [rows, vocabulary]; the rows of the sequences in order, each its base first.
+        lexicons: [lexical principals, vocabulary] fixed scores, nats.
     """
-    num_principals = max(len(s.weights) for s in sequences)
-    base_rows, principal_rows, weights = _layout(sequences, num_principals)
-    base, tokens = _plausible(log_probs[base_rows], candidates)
-    chosen = tokens[:, None].expand(-1, num_principals, -1)
-    rewards = log_probs[principal_rows].gather(2, chosen).double() - log_probs[base_rows].gather(1, tokens)[:, None]
-    policy, gap = _solve_by_mode(base, weights[:, :, None] * rewards, sequences)
-    return _unpack(sequences, tokens, base, rewards, policy, gap)
-
-
-def _layout(sequences: ListOf[Sequence], num_principals: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Base row [B], principal rows [B, J] and payoff factors [B, J].
-
-    A sequence with fewer principals is filled up with its base row: a principal that gains nothing changes nothing.
-    """
-    base_rows, principal_rows, weights, first = [], [], [], 0
-    for sequence in sequences:
-        padding = num_principals - len(sequence.weights)
-        base_rows.append(first)
-        principal_rows.append([*range(first + 1, first + sequence.num_rows), *[first] * padding])
-        strength = sequence.request.steering.strength
-        weights.append([strength * w for w in sequence.weights] + [0.0] * padding)
-        first += sequence.num_rows
-    return (
-        torch.tensor(base_rows),
-        torch.tensor(principal_rows),
-        torch.tensor(weights, dtype=torch.float64),
-    )
-
-
-def _plausible(log_probs: Tensor, candidates: CandidateFilter) -> tuple[Tensor, Tensor]:
-    """Normalised base log-probabilities of the candidates and their tokens, both [B, N], likeliest first."""
-    top, tokens = log_probs.topk(min(candidates.top_k, log_probs.shape[-1]), dim=-1)
-    top = top.double()
-    top = top.masked_fill(top < top[:, :1] + np.log(candidates.min_p), -torch.inf)
-    width = int(torch.isfinite(top).sum(-1).max())
-    return top[:, :width].log_softmax(-1), tokens[:, :width]
-
-
-def _solve_by_mode(base: Tensor, payoffs: Tensor, sequences: ListOf[Sequence]) -> tuple[Tensor, Tensor]:
-    policy = torch.empty_like(base)
-    gap = torch.zeros(len(sequences), dtype=base.dtype)
+    batch = _gather(log_probs, sequences, lexicons)
+    results: list[TokenGame | None] = [None] * len(sequences)
     indices_of_mode: dict[str, list[int]] = defaultdict(list)
     for index, sequence in enumerate(sequences):
         indices_of_mode[sequence.request.steering.mode].append(index)
     for mode, indices in indices_of_mode.items():
-        game = Game.unchecked(base[indices], payoffs[indices], MODE_TEMPERATURES[mode])
-        solved = METHODS[mode](game, None)
-        policy[indices] = solved.policy
-        gap[indices] = solved.gap
-    return policy, gap
+        for index, game in zip(indices, _solve(mode, indices, batch, sequences), strict=True):
+            results[index] = game
+    return [game for game in results if game is not None]
 
 
-def _unpack(
-    sequences: ListOf[Sequence], tokens: Tensor, base: Tensor, rewards: Tensor, policy: Tensor, gap: Tensor
-) -> list[TokenGame]:
-    arrays: list[NDArray[np.float64]] = [t.numpy() for t in (base, rewards, policy, gap)]
-    ids = tokens.numpy()
+def _gather(log_probs: Tensor, sequences: ListOf[Sequence], lexicons: Tensor) -> _Batch:
+    num_principals = max(len(s.principals) for s in sequences)
+    base_rows, plus, minus, first = [], [], [], 0
+    for sequence in sequences:
+        rules = sequence.request.rows.rules
+        padding = [first] * (num_principals - len(rules))
+        base_rows.append(first)
+        plus.append([*(first + rule.plus for rule in rules), *padding])
+        minus.append([*(first + rule.minus for rule in rules), *padding])
+        first += sequence.num_rows
+    base, tokens = _plausible(log_probs[base_rows], sequences)
+    at = tokens[:, None].expand(-1, num_principals, -1)
+    rewards = _pick(log_probs, torch.tensor(plus), at) - _pick(log_probs, torch.tensor(minus), at)
+    _add_lexical_rewards(rewards, tokens, sequences, lexicons)
+    factors = [[*s.payoff_factors(), *[0.0] * (num_principals - len(s.principals))] for s in sequences]
+    payoffs = torch.tensor(factors, dtype=rewards.dtype, device=rewards.device)[:, :, None] * rewards
+    return _Batch(tokens, base, rewards, payoffs)
+
+
+def _pick(log_probs: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities [B, J, N] of tokens [B, J, N] in rows [B, J], float64."""
+    return log_probs[rows.to(log_probs.device)[:, :, None], tokens].double()
+
+
+def _plausible(log_probs: Tensor, sequences: ListOf[Sequence]) -> tuple[Tensor, Tensor]:
+    """Normalised base log-probabilities of the candidates and their tokens, both [B, N], likeliest first."""
+    filters = [s.request.candidates for s in sequences]
+    widest = min(max(f.top_k for f in filters), log_probs.shape[-1])
+    top, tokens = log_probs.topk(widest, dim=-1)
+    top = top.double()
+    log_min_p = torch.tensor([[f.min_p] for f in filters], dtype=top.dtype, device=top.device).log()
+    top_k = torch.tensor([[f.top_k] for f in filters], device=top.device)
+    outside = (top < top[:, :1] + log_min_p) | (torch.arange(widest, device=top.device) >= top_k)
+    top = top.masked_fill(outside, -torch.inf)
+    width = int(torch.isfinite(top).sum(-1).max())
+    return top[:, :width].log_softmax(-1), tokens[:, :width]
+
+
+def _add_lexical_rewards(rewards: Tensor, tokens: Tensor, sequences: ListOf[Sequence], lexicons: Tensor) -> None:
+    for b, sequence in enumerate(sequences):
+        for j, rule in enumerate(sequence.request.rows.rules):
+            if rule.lexicon is not None:
+                rewards[b, j] += lexicons[rule.lexicon, tokens[b]]
+
+
+def _solve(mode: str, indices: list[int], batch: _Batch, sequences: ListOf[Sequence]) -> list[TokenGame]:
+    game = Game.unchecked(batch.base[indices], batch.payoffs[indices], MODES[mode])
+    solved = METHODS[mode](game, _reserves(mode, indices, batch, sequences))
+    tensors = (batch.tokens[indices], game.base_log_probs, batch.rewards[indices], solved.policy)
+    tokens, base, rewards, policy = (_array(t) for t in tensors)
+    incentives, reserves, gap = (_array(t) for t in (solved.incentives, solved.reserves, solved.gap))
     return [
         TokenGame(
-            tokens=ids[b],
-            base_log_probs=arrays[0][b],
-            rewards=arrays[1][b, : len(sequence.weights)],
-            policy=arrays[2][b],
-            gap=float(arrays[3][b]),
+            tokens=tokens[k],
+            base_log_probs=base[k],
+            rewards=rewards[k, : len(sequences[index].principals)],
+            policy=policy[k],
+            incentives=incentives[k],
+            reserves=reserves[k],
+            gap=float(gap[k]),
         )
-        for b, sequence in enumerate(sequences)
+        for k, index in enumerate(indices)
     ]
+
+
+def _reserves(mode: str, indices: list[int], batch: _Batch, sequences: ListOf[Sequence]) -> Tensor | None:
+    """[B, J] given reserves; a padding principal has no payoff, and reserve tau is then its equilibrium."""
+    if mode != "committed":
+        return None
+    num_principals = batch.payoffs.shape[1]
+    rows = [sequences[index].given_reserves() for index in indices]
+    padded = [[*row, *[MODES[mode]] * (num_principals - len(row))] for row in rows]
+    return torch.tensor(padded, dtype=batch.payoffs.dtype, device=batch.payoffs.device)
+
+
+def _array(tensor: Tensor) -> NDArray[np.generic]:
+    return tensor.cpu().numpy()

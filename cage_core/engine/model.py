@@ -1,31 +1,33 @@
-"""The frozen language model with all its principals, as one batched forward pass."""
+"""The frozen language model with all its principals."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
-from cage_core.engine.cache import SlotCache
+from cage_core.engine.checkpoint import load_causal_model, load_tokenizer
+from cage_core.engine.network import Network
+from cage_core.engine.rows import BASE_NETWORK, Row, RowPlan, RowPlanner
 from cage_core.errors import InvalidDecodeRequest, InvalidModel
-from cage_core.principals.adapters import AdapterRouting, install_adapters, read_adapter
-from cage_core.principals.catalogue import Principal
+from cage_core.principals.adapters import install_adapters, read_adapter
+from cage_core.principals.catalogue import AdapterSource, LexicalSource, ModelSource, Principal, PromptSource
 
-BASE_ROW = 0
+Messages = Sequence[Mapping[str, str]]
 
 
 class LanguageModel:
-    """Base model and principals; a row of a forward pass is either the base or one principal.
+    """A base model, its tokenizer, and the networks and scores of its principals.
 
     Attributes:
         name: what clients ask for; the directory's name unless given.
         context_tokens: longest prompt plus answer.
+        networks: the base with its adapters first, then the models of weak-to-strong principals.
+        lexicons: [lexical principals, vocabulary] fixed scores, nats.
+        end_tokens: tokens that end an answer.
     """
 
     def __init__(
@@ -36,108 +38,99 @@ class LanguageModel:
         Raises:
             InvalidModel: a file is missing or does not fit; the message names it.
         """
-        check_checkpoint(path)
         self.name = name or path.name
-        self.principals = tuple(principals)
+        self.principals = {p.name: p for p in principals}
         self.device = torch.device(device)
-        dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
-        transformers_logging.disable_progress_bar()
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            config = AutoConfig.from_pretrained(path, local_files_only=True)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                path, config=config, dtype=dtype, attn_implementation="sdpa", local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise InvalidModel(f"{path} cannot be loaded as a causal language model: {error}") from error
+        self._tokenizer: Any = load_tokenizer(path)
         if not self._tokenizer.chat_template:
             raise InvalidModel(f"{path}: tokenizer_config.json has no chat_template; add one")
-        self.context_tokens: int = config.max_position_embeddings
-        self.num_layers: int = config.num_hidden_layers
-        self._model = model.to(self.device).eval().requires_grad_(False)
-        adapters = [(p.name, read_adapter(p.path)) for p in self.principals]
-        self._routing: AdapterRouting | None = install_adapters(self._model, adapters) if adapters else None
-        self._row_of_principal = {p.name: index + 1 for index, p in enumerate(self.principals)}
-        self.end_tokens = _end_tokens(self._model, self._tokenizer, path)
+        base = load_causal_model(path, self.device)
+        self.end_tokens = _end_tokens(base, self._tokenizer, path)
+        adapted = [p for p in principals if isinstance(p.source, AdapterSource)]
+        routing = install_adapters(base, [(p.name, read_adapter(p.path)) for p in adapted]) if adapted else None
+        self._adapter_of = {p.name: number for number, p in enumerate(adapted, start=1)}
+        self.networks = [Network(base, self.device, routing)]
+        self._network_at: dict[Path, int] = {}
+        for principal in principals:
+            if isinstance(principal.source, ModelSource):
+                self._load_guide(principal.name, principal.source)
+        self.context_tokens = min(network.context_tokens for network in self.networks)
+        self.lexicons, self._lexicon_of = self._read_lexicons(principals)
 
-    def new_cache(self, num_rows: int) -> SlotCache:
-        """Key-value memory for `num_rows` rows of the whole context."""
-        return SlotCache(self.num_layers, num_rows, self.context_tokens)
+    def _load_guide(self, name: str, source: ModelSource) -> None:
+        vocabulary = self._tokenizer.get_vocab()
+        for path in (source.tuned, source.base):
+            if path in self._network_at:
+                continue
+            if load_tokenizer(path).get_vocab() != vocabulary:
+                raise InvalidModel(f"principal {name!r}: {path} has another tokenizer than the base model")
+            self._network_at[path] = len(self.networks)
+            self.networks.append(Network(load_causal_model(path, self.device), self.device))
 
-    def row_kinds(self, principals: Iterable[str]) -> tuple[int, ...]:
-        """What each row of a request computes: the base first, then its principals in order.
+    def _read_lexicons(self, principals: Sequence[Principal]) -> tuple[Tensor, dict[str, int]]:
+        lexical = [(p.name, p.source) for p in principals if isinstance(p.source, LexicalSource)]
+        scores = torch.zeros(len(lexical), self.networks[BASE_NETWORK].vocabulary_size, device=self.device)
+        for index, (name, source) in enumerate(lexical):
+            for text, score in source.scores.items():
+                tokens = self._tokenizer.encode(text, add_special_tokens=False)
+                if len(tokens) != 1:
+                    raise InvalidModel(f"principal {name!r}: {text!r} is {len(tokens)} tokens of the model, not one")
+                scores[index, tokens[0]] = score
+        return scores, {name: index for index, (name, _) in enumerate(lexical)}
 
-        Raises:
-            InvalidDecodeRequest: a principal is not loaded.
-        """
-        names = tuple(principals)
-        unknown = [name for name in names if name not in self._row_of_principal]
-        if unknown:
-            known = ", ".join(self._row_of_principal) or "none"
-            raise InvalidDecodeRequest(f"unknown principal {unknown[0]!r}; loaded principals: {known}")
-        return (BASE_ROW, *(self._row_of_principal[name] for name in names))
-
-    def feature_scales(self, principals: Iterable[str]) -> tuple[float, ...]:
-        """Feature scale of each named principal, nats."""
-        scales = {p.name: p.feature_scale for p in self.principals}
-        return tuple(scales[name] for name in principals)
-
-    @torch.inference_mode()
-    def next_log_probs(
-        self,
-        cache: SlotCache,
-        first_row: int,
-        row_kinds: Tensor,
-        tokens: Tensor,
-        positions: Tensor,
-        last: Tensor,
-    ) -> Tensor:
-        """Run rows first_row.. of the cache over new tokens.
-
-        Args:
-            row_kinds: [rows] as `row_kinds` gives them.
-            tokens, positions: [rows, tokens]; a row may end in padding.
-            last: [rows] index of each row's last real token.
-        Returns:
-            [rows, vocabulary] log-probabilities of the token after it, nats, float32.
-        """
-        if self._routing is not None:
-            self._routing.assign(row_kinds)
-        cache.aim(first_row, positions)
-        reach = torch.arange(int(positions.max()) + 1, device=positions.device)
-        mask = reach[None, None, None] <= positions[:, None, :, None]
-        # The base model without its head, so that prompts cost the head one token a row.
-        hidden = self._model.base_model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        final = hidden[torch.arange(len(last), device=last.device), last]
-        logits: Tensor = self._model.get_output_embeddings()(final)
-        return logits.float().log_softmax(-1)
-
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """Tokens of a conversation, ready for the assistant's answer.
+    def plan_rows(self, messages: Messages, principals: Iterable[str]) -> RowPlan:
+        """The rows that an answer to `messages` needs under the named principals, in their order.
 
         Args:
             messages: {"role": "system" | "user" | "assistant", "content": text}, oldest first.
         Raises:
+            InvalidDecodeRequest: a principal is not loaded, or the chat template refuses the messages.
+        """
+        planner = RowPlanner(self.encode_chat(messages))
+        for name in principals:
+            self._plan_reward(planner, self._principal(name), messages)
+        return planner.plan()
+
+    def _plan_reward(self, planner: RowPlanner, principal: Principal, messages: Messages) -> None:
+        prompt = planner.base_prompt
+        match principal.source:
+            case AdapterSource():
+                planner.reward(planner.row(Row(BASE_NETWORK, self._adapter_of[principal.name], prompt)))
+            case PromptSource(directive):
+                directed = self.encode_chat(_with_directive(messages, directive))
+                planner.reward(planner.row(Row(BASE_NETWORK, 0, directed)))
+            case ModelSource(tuned, base):
+                plus = planner.row(Row(self._network_at[tuned], 0, prompt))
+                planner.reward(plus, planner.row(Row(self._network_at[base], 0, prompt)))
+            case LexicalSource():
+                planner.reward(0, 0, self._lexicon_of[principal.name])
+
+    def _principal(self, name: str) -> Principal:
+        try:
+            return self.principals[name]
+        except KeyError:
+            known = ", ".join(self.principals) or "none"
+            raise InvalidDecodeRequest(f"unknown principal {name!r}; loaded principals: {known}") from None
+
+    def feature_scales(self, principals: Iterable[str]) -> tuple[float, ...]:
+        """Feature scale of each named principal, nats."""
+        return tuple(self._principal(name).feature_scale for name in principals)
+
+    def encode_chat(self, messages: Messages) -> tuple[int, ...]:
+        """Tokens of a conversation, ready for the assistant's answer.
+
+        Raises:
             InvalidDecodeRequest: the model's chat template refuses the conversation.
         """
+        plain = [{**m, "content": self._without_control_tokens(m["content"])} for m in messages]
         try:
-            text = self._tokenizer.apply_chat_template(
-                [{**m, "content": self._plain(m["content"])} for m in messages],
-                tokenize=False,
-                add_generation_prompt=True,
-            )
+            text = self._tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates are programs of the checkpoint: they raise what they like
             raise InvalidDecodeRequest(f"the model's chat template refuses these messages: {error}") from error
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _plain(self, text: str) -> str:
-        """`text` without the tokenizer's control tokens, so that no message can close its own turn."""
+    def _without_control_tokens(self, text: str) -> str:
+        """`text` in which no message can close its own turn."""
         before = None
         while before != text:
             before = text
@@ -151,25 +144,12 @@ class LanguageModel:
         return text
 
 
-def check_checkpoint(path: Path) -> None:
-    """See that a checkpoint directory is complete, without loading it.
-
-    Raises:
-        InvalidModel: it is not there, or lacks a file.
-    """
-    if not path.is_dir():
-        raise InvalidModel(f"model directory {path} does not exist; set CAGE_MODEL to a checkpoint directory")
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        if not (path / name).is_file():
-            raise InvalidModel(f"model directory {path} lacks {name}; copy the whole checkpoint there")
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        shards = ["model.safetensors"]
-    for name in shards:
-        if not (path / name).is_file():
-            raise InvalidModel(f"model directory {path} lacks {name}; copy the whole checkpoint there")
+def _with_directive(messages: Messages, directive: str) -> list[Mapping[str, str]]:
+    """The conversation with `directive` in its system message."""
+    first, *rest = messages
+    if first["role"] == "system":
+        return [{**first, "content": f"{first['content']}\n{directive}"}, *rest]
+    return [{"role": "system", "content": directive}, *messages]
 
 
 def _end_tokens(model: Any, tokenizer: Any, path: Path) -> frozenset[int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cage_core.engine.rows import RowPlan
 from cage_core.errors import CageError
 
 FinishReason = Literal["stop", "length"]
@@ -18,12 +19,30 @@ class Steering:
     Attributes:
         weights: principal name -> preference weight, >= 0.
         strength: factor on all payoffs; at 1 a principal alone steers about as far as its own model would.
-        mode: how the principals combine, a key of `cage_core.blending.METHODS`.
+        mode: how the principals combine, a key of `cage_core.engine.games.MODES`.
+        balance: how much weights adapt within the answer towards principals that it has served least, per nat of
+            running advantage; 0 leaves them as they are.
+        reserves: principal name -> reserve, payoff units; bids of mode "committed", else where the solver starts.
     """
 
     weights: Mapping[str, float]
     strength: float = 1.0
     mode: str = "equilibrium"
+    balance: float = 0.0
+    reserves: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class CandidateFilter:
+    """Which tokens are in the game.
+
+    Attributes:
+        top_k: likeliest tokens of the base, at most.
+        min_p: least base probability relative to the likeliest token; log-ratios of implausible tokens are noise.
+    """
+
+    top_k: int = 50
+    min_p: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,11 +65,40 @@ class Sampling:
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """One answer to decode after `prompt_tokens`."""
+    """One answer to decode.
 
-    prompt_tokens: tuple[int, ...]
+    Attributes:
+        rows: what `LanguageModel.plan_rows` gives for the conversation and the principals of `steering`.
+        traced: whether the answer carries a trace of every token.
+        deadline_seconds: on the monotonic clock; an answer that is not complete by then fails.
+    """
+
+    rows: RowPlan
     steering: Steering
     sampling: Sampling
+    candidates: CandidateFilter = CandidateFilter()
+    traced: bool = False
+    deadline_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """Who moved one token.
+
+    Attributes:
+        base_probability, probability: of the chosen token, among the candidates.
+        incentives: [principals] what each paid for the chosen token, payoff units.
+        reserves: [principals] what each kept, payoff units.
+        gap: certified equilibrium gap, payoff units.
+    """
+
+    token: int
+    text: str
+    base_probability: float
+    probability: float
+    incentives: tuple[float, ...]
+    reserves: tuple[float, ...]
+    gap: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +124,7 @@ class Answer:
         largest_gap, mean_gap: certified equilibrium gap over the tokens, payoff units.
         mean_kl_nats: mean KL of the final policy to the base, per token.
         contexts: a uniform sample of the answer's token games.
+        traces: one for each token if the request asked for them.
     """
 
     text: str
@@ -88,6 +137,7 @@ class Answer:
     mean_gap: float
     mean_kl_nats: float
     contexts: tuple[TokenContext, ...]
+    traces: tuple[TokenTrace, ...]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from cage_core.engine.request import (
     FinishReason,
     TextDelta,
     TokenContext,
+    TokenTrace,
 )
 from cage_core.engine.text import TextStream
 from cage_core.errors import CageError
@@ -31,66 +33,81 @@ _NUM_CONTEXTS = 4
 
 @dataclass(frozen=True)
 class TokenGame:
-    """The game of one token, solved; arrays of one sequence, padding removed.
+    """The game of one token, solved; arrays of one sequence.
 
     Attributes:
         tokens: [candidates] vocabulary ids.
         base_log_probs: [candidates] nats, normalised over the candidates; -inf for implausible ones.
         rewards: [principals, candidates] nats.
         policy: [candidates] final probabilities.
+        incentives: [principals or more, candidates] payments, payoff units.
+        reserves: [principals or more] payoff units.
         gap: payoff units.
     """
 
-    tokens: NDArray[np.int64]
-    base_log_probs: NDArray[np.float64]
-    rewards: NDArray[np.float64]
-    policy: NDArray[np.float64]
+    tokens: NDArray[Any]
+    base_log_probs: NDArray[Any]
+    rewards: NDArray[Any]
+    policy: NDArray[Any]
+    incentives: NDArray[Any]
+    reserves: NDArray[Any]
     gap: float
 
 
 class Sequence:
-    """State of one request between its admission and its last token."""
+    """State of one request between its submission and its last token."""
 
     def __init__(
         self,
         request: DecodeRequest,
-        row_kinds: tuple[int, ...],
         feature_scales: tuple[float, ...],
-        decode: Callable[..., str],
+        decode: Callable[[ListOf[int]], str],
         emit: EventSink,
     ) -> None:
         self.request = request
         self.principals = tuple(request.steering.weights)
-        self.weights = tuple(request.steering.weights.values())
-        self.row_kinds = row_kinds
         self.tokens: list[int] = []
         self.running = True
         self._finish_reason: FinishReason = "length"
         self._emit = emit
+        self._decode = decode
         self._text = TextStream(decode, request.sampling.stop)
         # One generator a request: what else is in the batch cannot move its draws.
         self._randomness = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
+        self._weights = np.array(list(request.steering.weights.values()))
         self._moments = _Moments.zero(len(self.principals))
         self._feature_scales = np.array(feature_scales)
         self._contexts: list[TokenContext] = []
         self._num_contested = 0
+        self._traces: list[TokenTrace] = []
 
     @property
     def num_rows(self) -> int:
-        return len(self.row_kinds)
-
-    @property
-    def position(self) -> int:
-        """Position of the last token in the context."""
-        return len(self.request.prompt_tokens) + len(self.tokens) - 1
-
-    @property
-    def last_token(self) -> int:
-        return self.tokens[-1]
+        return len(self.request.rows.rows)
 
     def uniform(self) -> float:
         """The next random number of this answer."""
         return float(self._randomness.random())
+
+    def payoff_factors(self) -> list[float]:
+        """What each principal's reward is multiplied with at the next token.
+
+        With balance c, weights adapt within the answer by multiplicative weights on the principals' running
+        advantages X: w_j exp(-c X_j), rescaled to the same total.
+        """
+        steering = self.request.steering
+        weights = self._weights
+        if steering.balance:
+            behind = -steering.balance * self._moments.advantages
+            adapted = weights * np.exp(behind - behind.max())
+            weights = adapted * (weights.sum() / adapted.sum()) if adapted.sum() > 0 else weights
+        factors: list[float] = (steering.strength * weights).tolist()
+        return factors
+
+    def given_reserves(self) -> list[float]:
+        """The reserves that came with the request, in the order of its principals."""
+        reserves = self.request.steering.reserves or {}
+        return [reserves[name] for name in self.principals]
 
     def accept(self, game: TokenGame, chosen: int, end_tokens: frozenset[int]) -> None:
         """Take the chosen candidate as the next token and emit what text it completes."""
@@ -122,7 +139,7 @@ class Sequence:
         return Answer(
             text=self._text.text,
             finish_reason=self._finish_reason,
-            prompt_tokens=len(self.request.prompt_tokens),
+            prompt_tokens=len(self.request.rows.base_prompt),
             completion_tokens=len(self.tokens),
             principals=self.principals,
             features=tuple(features.tolist()),
@@ -130,6 +147,7 @@ class Sequence:
             mean_gap=moments.gaps / num_tokens,
             mean_kl_nats=moments.kl_nats / num_tokens,
             contexts=tuple(self._contexts),
+            traces=tuple(self._traces),
         )
 
     def _finish(self, reason: FinishReason) -> None:
@@ -159,9 +177,25 @@ class Sequence:
         moved = policy > 0
         kl_nats = float(policy[moved] @ (np.log(policy[moved]) - base_log_probs[moved]))
         self._moments = self._moments.plus(advantages, game.gap, kl_nats)
+        if self.request.traced:
+            self._trace(game, chosen)
         if len(policy) > 1:
             context = TokenContext(tuple(base_log_probs.tolist()), tuple(map(tuple, rewards.tolist())))
             self._sample_context(context)
+
+    def _trace(self, game: TokenGame, chosen: int) -> None:
+        principals = len(self.principals)
+        token = int(game.tokens[chosen])
+        trace = TokenTrace(
+            token=token,
+            text=self._decode([token]),
+            base_probability=float(np.exp(game.base_log_probs[chosen])),
+            probability=float(game.policy[chosen]),
+            incentives=tuple(game.incentives[:principals, chosen].tolist()),
+            reserves=tuple(game.reserves[:principals].tolist()),
+            gap=game.gap,
+        )
+        self._traces.append(trace)
 
     def _sample_context(self, context: TokenContext) -> None:
         """Reservoir sampling (Vitter 1985, algorithm R): every contested token is kept with equal probability."""

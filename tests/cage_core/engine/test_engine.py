@@ -3,11 +3,15 @@
 import queue
 import random
 import threading
+import time
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cage_core.engine import (
+    CandidateFilter,
     DecodeRequest,
     Engine,
     EngineLimits,
@@ -19,16 +23,18 @@ from cage_core.engine import (
     Steering,
     TextDelta,
 )
-from cage_core.errors import EngineFull, EngineStopped, InvalidDecodeRequest
+from cage_core.engine.rows import BASE_NETWORK, Row, RowPlanner
+from cage_core.errors import DeadlineExceeded, EngineFull, EngineStopped, InvalidDecodeRequest
+
+ADAPTERS = {"brisk": 1, "calm": 2, "kind": 3}
 
 
-def request(seed: int = 0, *, max_tokens: int = 24, **steering: object) -> DecodeRequest:
-    weights = {"calm": 0.5, "kind": 0.5}
-    return DecodeRequest(
-        prompt_tokens=tuple(range(40, 52 + seed % 5)),
-        steering=Steering(**{"weights": weights, "strength": 1.0, "mode": "equilibrium", **steering}),  # type: ignore[arg-type]
-        sampling=Sampling(max_tokens=max_tokens, seed=seed),
-    )
+def request(seed: int = 0, *, max_tokens: int = 24, **steering: Any) -> DecodeRequest:
+    steered = Steering(**{"weights": {"calm": 0.5, "kind": 0.5}, **steering})
+    planner = RowPlanner(tuple(range(40, 52 + seed % 5)))
+    for name in steered.weights:
+        planner.reward(planner.row(Row(BASE_NETWORK, ADAPTERS[name], planner.base_prompt)))
+    return DecodeRequest(planner.plan(), steered, Sampling(max_tokens=max_tokens, seed=seed))
 
 
 def test_an_answer_streams_and_ends(engine: Engine) -> None:
@@ -146,7 +152,9 @@ def test_a_full_queue_refuses(model: LanguageModel) -> None:
         (request(weights={"calm": -0.1}), "calm must be a finite number >= 0"),
         (request(weights={"calm": float("nan")}), "calm must be a finite number >= 0"),
         (request(strength=float("inf")), "strength must be a finite number >= 0"),
-        (request(weights={"grumpy": 1.0}), "unknown principal 'grumpy'"),
+        (request(balance=-1.0), "balance must be a finite number >= 0"),
+        (request(mode="committed"), "needs a reserve for every principal"),
+        (replace(request(), steering=Steering({"calm": 1.0})), "planned for other principals"),
         (request(max_tokens=1000), "prompt of 12 tokens plus max_tokens 1000 exceed the context of 256"),
         (request(max_tokens=0), "at least one token"),
     ],
@@ -154,3 +162,42 @@ def test_a_full_queue_refuses(model: LanguageModel) -> None:
 def test_bad_requests_are_refused_at_once(engine: Engine, bad: DecodeRequest, message: str) -> None:
     with pytest.raises(InvalidDecodeRequest, match=message):
         engine.submit(bad, lambda event: None)
+
+
+def test_a_deadline_ends_its_own_answer_only(engine: Engine) -> None:
+    events: queue.Queue[Event] = queue.Queue()
+    engine.submit(replace(request(1, max_tokens=200), deadline_seconds=time.monotonic() + 0.05), events.put)
+    assert engine.answer(request(2)).completion_tokens > 0
+    while isinstance(event := events.get(timeout=30), TextDelta):
+        pass
+    assert isinstance(event, Failed)
+    assert isinstance(event.error, DeadlineExceeded)
+
+
+def test_a_trace_explains_every_token(engine: Engine) -> None:
+    answer = engine.answer(replace(request(3, strength=2.0), traced=True))
+    assert len(answer.traces) == answer.completion_tokens
+    for trace in answer.traces:
+        assert 0 < trace.base_probability <= 1
+        assert 0 < trace.probability <= 1 + 1e-12
+        assert len(trace.incentives) == len(trace.reserves) == 2
+        assert min(trace.incentives) >= 0
+    assert engine.answer(request(3, strength=2.0)).traces == ()
+
+
+def test_candidates_are_a_requests_own(engine: Engine) -> None:
+    narrow = replace(request(4), candidates=CandidateFilter(top_k=1))
+    greedy = replace(
+        request(4), sampling=Sampling(24, 0, temperature=0), steering=replace(request(4).steering, strength=0)
+    )
+    events: queue.Queue[Event] = queue.Queue()
+    engine.submit(request(5), events.put)
+    assert engine.answer(narrow).text == engine.answer(greedy).text
+
+
+def test_balance_favours_whom_the_answer_has_served_least(engine: Engine) -> None:
+    def worst(balance: float) -> float:
+        answers = [engine.answer(request(seed, mode="linear", strength=3.0, balance=balance)) for seed in range(40)]
+        return float(np.min(np.mean([a.features for a in answers], axis=0)))
+
+    assert worst(1.0) > worst(0.0)

@@ -6,49 +6,41 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from cage_core.engine import LanguageModel
 from cage_core.errors import InvalidDecodeRequest, InvalidModel
 from cage_core.principals.catalogue import find_principals
+from tests.cage_core.engine.direct import direct_log_probs
 from tests.checkpoints import make_adapter, make_checkpoint
-
-
-def direct_log_probs(checkpoint: Path, principal: str | None, tokens: list[int]) -> torch.Tensor:
-    """[tokens, vocabulary] log-probabilities by transformers and PEFT, without cache or batch."""
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, local_files_only=True)
-    if principal:
-        model = PeftModel.from_pretrained(model, checkpoint / "principals" / principal)
-    with torch.inference_mode():
-        return model(torch.tensor([tokens])).logits[0].log_softmax(-1)
 
 
 def test_every_row_equals_its_own_model_over_a_whole_answer(checkpoint: Path, model: LanguageModel) -> None:
     names = ["kind", "brisk"]
-    kinds = torch.tensor(model.row_kinds(names))
+    network = model.networks[0]
+    kinds = torch.tensor([0, 3, 1])
     tokens = torch.randint(0, 250, (80,), generator=torch.Generator().manual_seed(1)).tolist()
     num_prompt = 16
-    cache = model.new_cache(8)
+    cache = network.new_cache(8)
     prompt = torch.tensor(tokens[:num_prompt]).expand(3, -1)
     positions = torch.arange(num_prompt).expand(3, -1)
-    steps = [model.next_log_probs(cache, 2, kinds, prompt, positions, torch.full((3,), num_prompt - 1))]
+    steps = [network.next_log_probs(cache, 2, kinds, prompt, positions, torch.full((3,), num_prompt - 1))]
     for position in range(num_prompt, len(tokens)):
         step = torch.full((3, 1), tokens[position]), torch.full((3, 1), position), torch.zeros(3, dtype=torch.long)
-        steps.append(model.next_log_probs(cache, 2, kinds, *step))
+        steps.append(network.next_log_probs(cache, 2, kinds, *step))
     batched = torch.stack(steps, dim=1)
     for row, name in enumerate([None, *names]):
-        expected = direct_log_probs(checkpoint, name, tokens)[num_prompt - 1 :]
+        expected = direct_log_probs(checkpoint, name and checkpoint / "principals" / name, tokens)[num_prompt - 1 :]
         torch.testing.assert_close(batched[row], expected, atol=1e-4, rtol=0)
 
 
 def test_padding_behind_a_shorter_row_changes_nothing(model: LanguageModel) -> None:
+    network = model.networks[0]
     kinds = torch.tensor([0, 1])
     tokens = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])
     positions = torch.arange(4).expand(2, -1)
-    together = model.next_log_probs(model.new_cache(2), 0, kinds, tokens, positions, torch.tensor([3, 1]))
-    alone = model.next_log_probs(
-        model.new_cache(2), 0, torch.tensor([1]), tokens[1:, :2], positions[1:, :2], torch.tensor([1])
+    together = network.next_log_probs(network.new_cache(2), 0, kinds, tokens, positions, torch.tensor([3, 1]))
+    alone = network.next_log_probs(
+        network.new_cache(2), 0, torch.tensor([1]), tokens[1:, :2], positions[1:, :2], torch.tensor([1])
     )
     torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=0)
 
@@ -89,4 +81,4 @@ def test_an_adapter_of_another_base_is_refused(checkpoint: Path, tmp_path: Path)
 
 def test_an_unknown_principal_is_named(model: LanguageModel) -> None:
     with pytest.raises(InvalidDecodeRequest, match="unknown principal 'grumpy'; loaded principals: brisk, calm, kind"):
-        model.row_kinds(["grumpy"])
+        model.plan_rows([{"role": "user", "content": "hi"}], ["grumpy"])

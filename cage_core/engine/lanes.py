@@ -1,0 +1,108 @@
+"""All rows of a batch, spread over the networks that compute them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as ListOf
+
+import torch
+from torch import Tensor
+
+from cage_core.engine.network import Network
+from cage_core.engine.rows import RowPlan
+
+
+class Lane:
+    """One network and the keys and values of its rows: the requests' rows in order, without holes."""
+
+    def __init__(self, index: int, network: Network, num_rows: int) -> None:
+        self._index = index
+        self._network = network
+        self._cache = network.new_cache(num_rows)
+
+    def prefill(self, before: ListOf[RowPlan], plan: RowPlan) -> tuple[list[int], Tensor]:
+        """Run a new request's prompts, in the rows behind those of the running requests.
+
+        Returns:
+            Indices of this lane's rows in the plan, and their [rows, vocabulary] next-token log-probabilities.
+        """
+        own = plan.rows_of(self._index)
+        if not own:
+            return [], torch.empty(0)
+        prompts = [plan.rows[index].prompt for index in own]
+        width = max(map(len, prompts))
+        tokens = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
+        first_row = sum(len(other.rows_of(self._index)) for other in before)
+        adapters = torch.tensor([plan.rows[index].adapter for index in own])
+        last = torch.tensor([len(prompt) - 1 for prompt in prompts])
+        positions = torch.arange(width).expand_as(tokens)
+        return own, self._network.next_log_probs(self._cache, first_row, adapters, tokens, positions, last)
+
+    def step(self, plans: ListOf[RowPlan], answers: ListOf[ListOf[int]]) -> tuple[list[int], Tensor]:
+        """Run the last token of every request.
+
+        Args:
+            answers: tokens decoded so far, of each request.
+        Returns:
+            Indices of this lane's rows among all rows of the batch, and their [rows, vocabulary] log-probabilities.
+        """
+        indices, adapters, tokens, positions, first = [], [], [], [], 0
+        for plan, answer in zip(plans, answers, strict=True):
+            for index in plan.rows_of(self._index):
+                indices.append(first + index)
+                adapters.append(plan.rows[index].adapter)
+                tokens.append(answer[-1])
+                positions.append(len(plan.rows[index].prompt) + len(answer) - 1)
+            first += len(plan.rows)
+        if not indices:
+            return [], torch.empty(0)
+        log_probs = self._network.next_log_probs(
+            self._cache,
+            0,
+            torch.tensor(adapters),
+            torch.tensor(tokens)[:, None],
+            torch.tensor(positions)[:, None],
+            torch.zeros(len(indices), dtype=torch.long),
+        )
+        return indices, log_probs
+
+    def keep(self, plans: ListOf[RowPlan], kept: ListOf[bool]) -> None:
+        """Close the holes that leaving requests make."""
+        rows: list[int] = []
+        first = 0
+        for plan, stays in zip(plans, kept, strict=True):
+            num_rows = len(plan.rows_of(self._index))
+            if stays:
+                rows.extend(range(first, first + num_rows))
+            first += num_rows
+        self._cache.keep(rows)
+
+
+class Lanes:
+    """The networks of a model side by side."""
+
+    def __init__(self, networks: ListOf[Network], num_rows: int) -> None:
+        self._lanes = [Lane(index, network, num_rows) for index, network in enumerate(networks)]
+
+    def prefill(self, before: ListOf[RowPlan], plan: RowPlan) -> Tensor:
+        """Next-token log-probabilities [rows, vocabulary] of a new request, in the order of its rows."""
+        return _in_order([lane.prefill(before, plan) for lane in self._lanes])
+
+    def step(self, plans: ListOf[RowPlan], answers: ListOf[ListOf[int]]) -> Tensor:
+        """Next-token log-probabilities [rows, vocabulary] of every request's rows, in order."""
+        return _in_order([lane.step(plans, answers) for lane in self._lanes])
+
+    def keep(self, plans: ListOf[RowPlan], kept: ListOf[bool]) -> None:
+        """Close the holes that leaving requests make."""
+        for lane in self._lanes:
+            lane.keep(plans, kept)
+
+
+def _in_order(parts: list[tuple[list[int], Tensor]]) -> Tensor:
+    """The lanes' rows put where their indices say; checkpoints may pad their vocabularies differently."""
+    parts = [part for part in parts if part[0]]
+    if len(parts) == 1:
+        return parts[0][1]
+    width = min(log_probs.shape[-1] for _, log_probs in parts)
+    order = torch.tensor([index for indices, _ in parts for index in indices])
+    stacked = torch.cat([log_probs[:, :width] for _, log_probs in parts])
+    return stacked[order.argsort().to(stacked.device)]

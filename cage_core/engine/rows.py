@@ -1,0 +1,75 @@
+"""Which rows of which networks a request needs, and how principals' rewards come out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASE_NETWORK = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence of keys and values in one network.
+
+    Attributes:
+        network: index of the network; the base model is `BASE_NETWORK`.
+        adapter: adapter number within that network, 0 for none.
+        prompt: tokens before the answer; rows may start from different prompts.
+    """
+
+    network: int
+    adapter: int
+    prompt: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RewardRule:
+    """A principal's reward of a token: log-probability of row `plus` less that of row `minus`, plus fixed scores.
+
+    Attributes:
+        plus, minus: indices into the request's rows.
+        lexicon: index of the fixed token scores; None for none.
+    """
+
+    plus: int
+    minus: int
+    lexicon: int | None = None
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """All rows of one request, the plain base first, and one reward rule for each principal."""
+
+    rows: tuple[Row, ...]
+    rules: tuple[RewardRule, ...]
+
+    @property
+    def base_prompt(self) -> tuple[int, ...]:
+        """What the plain base reads."""
+        return self.rows[0].prompt
+
+    def rows_of(self, network: int) -> list[int]:
+        """Indices of the rows in one network, in order."""
+        return [index for index, row in enumerate(self.rows) if row.network == network]
+
+
+class RowPlanner:
+    """Collects rows without repeating one that two principals share."""
+
+    def __init__(self, base_prompt: tuple[int, ...]) -> None:
+        self.base_prompt = base_prompt
+        self._rows: dict[Row, int] = {}
+        self.row(Row(BASE_NETWORK, 0, base_prompt))
+        self._rules: list[RewardRule] = []
+
+    def row(self, row: Row) -> int:
+        """Index of `row`, added if it is new."""
+        return self._rows.setdefault(row, len(self._rows))
+
+    def reward(self, plus: int, minus: int = 0, lexicon: int | None = None) -> None:
+        """Add the next principal's rule."""
+        self._rules.append(RewardRule(plus, minus, lexicon))
+
+    def plan(self) -> RowPlan:
+        """What was collected."""
+        return RowPlan(tuple(self._rows), tuple(self._rules))
