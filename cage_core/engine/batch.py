@@ -85,8 +85,12 @@ class Batch:
             sequence.fail(DecodeFailed("decoding failed; the server's log has the cause"))
 
     def _leave(self) -> None:
-        """Drop sequences that have ended, and close the holes that their rows leave."""
-        kept = [s.running for s in self._sequences]
-        if not all(kept):
-            self._lanes.keep([s.request.rows for s in self._sequences], kept)
-            self._sequences = [s for s in self._sequences if s.running]
+        """Drop sequences that have ended; those at the end move into the holes, so that few rows are copied."""
+        order = [place for place, sequence in enumerate(self._sequences) if sequence.running]
+        if len(order) == len(self._sequences):
+            return
+        remaining = set(order)
+        movable = [place for place in reversed(order) if place >= len(order)]
+        order = [place if place in remaining else movable.pop(0) for place in range(len(order))]
+        self._lanes.keep([s.request.rows for s in self._sequences], order)
+        self._sequences = [self._sequences[place] for place in order]

@@ -50,9 +50,9 @@ class _SlotLayer(CacheLayerMixin):
         read = (window.read_rows, slice(None), slice(window.read_length))
         return keys[read], values[read]
 
-    def keep(self, rows: Tensor) -> None:
+    def move(self, sources: Tensor, targets: Tensor, length: int) -> None:
         for states in self._slots or ():
-            states[: len(rows)] = states[rows]
+            states[targets, :, :length] = states[sources, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._window.read_length, 0
@@ -72,6 +72,7 @@ class SlotCache(Cache):
 
     def __init__(self, num_layers: int, num_rows: int, context_tokens: int) -> None:
         self._window = _Window()
+        self._used_tokens = 0
         self._slot_layers = [_SlotLayer(num_rows, context_tokens, self._window) for _ in range(num_layers)]
         super().__init__(layers=list(self._slot_layers))
 
@@ -87,9 +88,15 @@ class SlotCache(Cache):
         self._window.positions = positions
         self._window.read_rows = slice(first_row, first_row + num_rows)
         self._window.read_length = int(positions.max()) + 1
+        self._used_tokens = max(self._used_tokens, self._window.read_length)
 
     @torch.inference_mode()
     def keep(self, rows: list[int]) -> None:
         """Close the holes that left requests leave: row rows[i] moves to row i."""
-        for layer in self._slot_layers:
-            layer.keep(torch.tensor(rows, dtype=torch.long))
+        moves = [(source, target) for target, source in enumerate(rows) if source != target]
+        if moves:
+            sources, targets = torch.tensor(moves).unbind(1)
+            for layer in self._slot_layers:
+                layer.move(sources, targets, self._used_tokens)
+        if not rows:
+            self._used_tokens = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as ListOf
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -65,16 +66,10 @@ class Lane:
         )
         return indices, log_probs
 
-    def keep(self, plans: ListOf[RowPlan], kept: ListOf[bool]) -> None:
-        """Close the holes that leaving requests make."""
-        rows: list[int] = []
-        first = 0
-        for plan, stays in zip(plans, kept, strict=True):
-            num_rows = len(plan.rows_of(self._index))
-            if stays:
-                rows.extend(range(first, first + num_rows))
-            first += num_rows
-        self._cache.keep(rows)
+    def keep(self, plans: ListOf[RowPlan], order: ListOf[int]) -> None:
+        """Keep the requests at the given places, in that order, and close the holes."""
+        firsts = list(accumulate((len(plan.rows_of(self._index)) for plan in plans), initial=0))
+        self._cache.keep([row for place in order for row in range(firsts[place], firsts[place + 1])])
 
 
 class Lanes:
@@ -91,10 +86,10 @@ class Lanes:
         """Next-token log-probabilities [rows, vocabulary] of every request's rows, in order."""
         return _in_order([lane.step(plans, answers) for lane in self._lanes])
 
-    def keep(self, plans: ListOf[RowPlan], kept: ListOf[bool]) -> None:
-        """Close the holes that leaving requests make."""
+    def keep(self, plans: ListOf[RowPlan], order: ListOf[int]) -> None:
+        """Keep the requests at the given places, in that order, and close the holes."""
         for lane in self._lanes:
-            lane.keep(plans, kept)
+            lane.keep(plans, order)
 
 
 def _in_order(parts: list[tuple[list[int], Tensor]]) -> Tensor:
