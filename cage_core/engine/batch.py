@@ -29,19 +29,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self._sequences)
 
-    def fits(self, sequence: Sequence) -> bool:
-        """Whether rows are free for `sequence`."""
-        return sum(s.num_rows for s in self._sequences) + sequence.num_rows <= self._capacity_rows
+    @property
+    def num_free_rows(self) -> int:
+        """Rows that no sequence uses."""
+        return self._capacity_rows - sum(s.num_rows for s in self._sequences)
 
-    def admit(self, sequence: Sequence) -> None:
-        """Run a prompt through its rows and decode its first token; a failure ends this sequence alone."""
+    def admit(self, sequences: list[Sequence]) -> None:
+        """Run the prompts of new sequences together and decode their first tokens."""
         try:
-            running = [s.request.rows for s in self._sequences]
-            self._advance([sequence], self._lanes.prefill(running, sequence.request.rows))
+            running, new = ([s.request.rows for s in group] for group in (self._sequences, sequences))
+            self._advance(sequences, self._lanes.prefill(running, new))
         except Exception:
-            self._fail([sequence])
-        if sequence.running:
-            self._sequences.append(sequence)
+            self._fail(sequences)
+        # All of them, for their rows are taken: `_leave` frees those of sequences that have ended.
+        self._sequences.extend(sequences)
+        self._leave()
 
     def step(self) -> None:
         """One token for every sequence."""

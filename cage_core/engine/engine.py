@@ -137,12 +137,17 @@ class Engine:
 
     def _admit(self) -> None:
         """Move waiting requests into the batch while rows are free; wait a moment if there is nothing to do."""
-        while (sequence := self._take(block=not len(self._batch))) is not None:
-            if not self._batch.fits(sequence):
-                return
+        admitted: list[Sequence] = []
+        num_free_rows = self._batch.num_free_rows
+        while (sequence := self._take(block=not len(self._batch) and not admitted)) is not None:
+            if sequence.num_rows > num_free_rows:
+                break
             self._next = None
             if sequence.running:
-                self._batch.admit(sequence)
+                admitted.append(sequence)
+                num_free_rows -= sequence.num_rows
+        if admitted:
+            self._batch.admit(admitted)
 
     def _take(self, block: bool) -> Sequence | None:
         """The request at the head of the queue; it stays there until `_next` is cleared."""

@@ -20,23 +20,28 @@ class Lane:
         self._network = network
         self._cache = network.new_cache(num_rows)
 
-    def prefill(self, before: ListOf[RowPlan], plan: RowPlan) -> tuple[list[int], Tensor]:
-        """Run a new request's prompts, in the rows behind those of the running requests.
+    def prefill(self, running: ListOf[RowPlan], new: ListOf[RowPlan]) -> tuple[list[int], Tensor]:
+        """Run the prompts of new requests, in the rows behind those of the running ones.
 
         Returns:
-            Indices of this lane's rows in the plan, and their [rows, vocabulary] next-token log-probabilities.
+            Indices of this lane's rows among all rows of the new requests, and their [rows, vocabulary] next-token
+            log-probabilities.
         """
-        own = plan.rows_of(self._index)
-        if not own:
+        indices = self._indices(new)
+        if not indices:
             return [], torch.empty(0)
-        prompts = [plan.rows[index].prompt for index in own]
-        width = max(map(len, prompts))
-        tokens = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
-        first_row = sum(len(other.rows_of(self._index)) for other in before)
-        adapters = torch.tensor([plan.rows[index].adapter for index in own])
-        last = torch.tensor([len(prompt) - 1 for prompt in prompts])
-        positions = torch.arange(width).expand_as(tokens)
-        return own, self._network.next_log_probs(self._cache, first_row, adapters, tokens, positions, last)
+        rows = [plan.rows[index] for plan in new for index in plan.rows_of(self._index)]
+        width = max(len(row.prompt) for row in rows)
+        tokens = torch.tensor([[*row.prompt, *[0] * (width - len(row.prompt))] for row in rows])
+        log_probs = self._network.next_log_probs(
+            self._cache,
+            len(self._indices(running)),
+            torch.tensor([row.adapter for row in rows]),
+            tokens,
+            torch.arange(width).expand_as(tokens),
+            torch.tensor([len(row.prompt) - 1 for row in rows]),
+        )
+        return indices, log_probs
 
     def step(self, plans: ListOf[RowPlan], answers: ListOf[ListOf[int]]) -> tuple[list[int], Tensor]:
         """Run the last token of every request.
@@ -46,14 +51,13 @@ class Lane:
         Returns:
             Indices of this lane's rows among all rows of the batch, and their [rows, vocabulary] log-probabilities.
         """
-        indices, adapters, tokens, positions, first = [], [], [], [], 0
+        indices = self._indices(plans)
+        adapters, tokens, positions = [], [], []
         for plan, answer in zip(plans, answers, strict=True):
             for index in plan.rows_of(self._index):
-                indices.append(first + index)
                 adapters.append(plan.rows[index].adapter)
                 tokens.append(answer[-1])
                 positions.append(len(plan.rows[index].prompt) + len(answer) - 1)
-            first += len(plan.rows)
         if not indices:
             return [], torch.empty(0)
         log_probs = self._network.next_log_probs(
@@ -71,6 +75,17 @@ class Lane:
         firsts = list(accumulate((len(plan.rows_of(self._index)) for plan in plans), initial=0))
         self._cache.keep([row for place in order for row in range(firsts[place], firsts[place + 1])])
 
+    def _indices(self, plans: ListOf[RowPlan]) -> list[int]:
+        """Where this lane's rows are among all rows of the requests."""
+        firsts = accumulate((len(plan.rows) for plan in plans), initial=0)
+        return [
+        return [
+            first + index
+            for first, plan in zip(firsts, plans, strict=False)
+            for index in plan.rows_of(self._index)
+        ]
+        ]
+
 
 class Lanes:
     """The networks of a model side by side."""
@@ -78,9 +93,9 @@ class Lanes:
     def __init__(self, networks: ListOf[Network], num_rows: int) -> None:
         self._lanes = [Lane(index, network, num_rows) for index, network in enumerate(networks)]
 
-    def prefill(self, before: ListOf[RowPlan], plan: RowPlan) -> Tensor:
-        """Next-token log-probabilities [rows, vocabulary] of a new request, in the order of its rows."""
-        return _in_order([lane.prefill(before, plan) for lane in self._lanes])
+    def prefill(self, running: ListOf[RowPlan], new: ListOf[RowPlan]) -> Tensor:
+        """Next-token log-probabilities [rows, vocabulary] of every row of the new requests, in order."""
+        return _in_order([lane.prefill(running, new) for lane in self._lanes])
 
     def step(self, plans: ListOf[RowPlan], answers: ListOf[ListOf[int]]) -> Tensor:
         """Next-token log-probabilities [rows, vocabulary] of every request's rows, in order."""

@@ -49,7 +49,7 @@ def test_every_kind_equals_its_log_ratio_at_every_step(home: Path, model: Langua
     )
     sequence = Sequence(request, (1.0,) * 4, model.decode, lambda event: None)
     lanes = Lanes(model.networks, num_rows=8)
-    log_probs = lanes.prefill([], request.rows)
+    log_probs = lanes.prefill([], [request.rows])
     rewards = []
     for step in range(NUM_TOKENS):
         (game,) = solve_games(log_probs, [sequence], model.lexicons)
