@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -13,9 +13,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from cage_core.engine import Answer, Finished, TextDelta
+from cage_core.engine import Answer, Finished, TextDelta, TokenLogprob
 from service import errors
-from service.chat_schemas import AnswerMessage, ChatCompletion, ChatRequest, Choice, Usage, chunk
+from service.chat_schemas import AnswerMessage, ChatCompletion, ChatRequest, Choice, Logprobs, Usage, chunk
 from service.decoding import Plan, events, plan
 from service.dependencies import ServicesDep
 from service.security import CallerDep
@@ -73,11 +73,16 @@ async def create_completion(
 
 
 def _completion(services: Services, planned: Plan, answer: Answer) -> ChatCompletion:
+    choice = Choice(
+        message=AnswerMessage(content=answer.text),
+        finish_reason=answer.finish_reason,
+        logprobs=_logprobs(planned, answer.logprobs),
+    )
     return ChatCompletion(
         id=planned.id,
         created=planned.created,
         model=services.engine.model.name,
-        choices=[Choice(message=AnswerMessage(content=answer.text), finish_reason=answer.finish_reason)],
+        choices=[choice],
         usage=_usage(answer),
         cage=planned.report(answer),
     )
@@ -114,7 +119,7 @@ async def _lines(
     try:
         async with aclosing(source):
             while not isinstance(event, Finished):
-                yield _KEEP_ALIVE if event is None else _data(chunk(frame, [_choice({"content": event.text})]))
+                yield _KEEP_ALIVE if event is None else _data(chunk(frame, [_delta(planned, event)]))
                 event = await anext(source)
     except Exception as error:
         logger.exception("a stream failed")
@@ -128,6 +133,16 @@ async def _lines(
     if include_usage:
         yield _data(chunk(frame, [], usage=_usage(answer).model_dump()))
     yield "data: [DONE]\n\n"
+
+
+def _delta(planned: Plan, event: TextDelta) -> dict[str, Any]:
+    logprobs = _logprobs(planned, event.logprobs)
+    return {**_choice({"content": event.text}), "logprobs": logprobs and logprobs.model_dump()}
+
+
+def _logprobs(planned: Plan, entries: Sequence[TokenLogprob]) -> Logprobs | None:
+    asked = planned.request.sampling.num_logprobs is not None
+    return Logprobs.of_tokens(entries) if asked else None
 
 
 def _choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
+
+from cage_core.engine import TokenLogprob
 
 _MAX_MESSAGES = 500
 _MAX_STOPS = 4
@@ -87,7 +90,8 @@ class ChatRequest(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
     metadata: dict[str, str] | None = None
@@ -107,6 +111,11 @@ class ChatRequest(BaseModel):
         if len(stops) > _MAX_STOPS or not all(0 < len(s) <= _MAX_STOP_CHARACTERS for s in stops):
             raise ValueError(f"at most {_MAX_STOPS} stop texts of 1 to {_MAX_STOP_CHARACTERS} characters")
         return stop
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """How many alternatives are reported with each token; None when none were asked for."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -142,6 +151,42 @@ class CageReport(BaseModel):
     )
 
 
+class Logprob(BaseModel):
+    """A token and its log-probability under the equilibrium policy."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+    @classmethod
+    def of(cls, entry: TokenLogprob) -> Self:
+        """The engine's entry in OpenAI's form."""
+        return cls(token=entry.text, logprob=entry.logprob, bytes=list(entry.text.encode()))
+
+
+class ChosenLogprob(Logprob):
+    """The chosen token, and the likeliest ones in its place."""
+
+    top_logprobs: list[Logprob] = []
+
+
+class Logprobs(BaseModel):
+    """One entry for each token of a message or chunk."""
+
+    content: list[ChosenLogprob]
+    refusal: None = None
+
+    @classmethod
+    def of_tokens(cls, entries: Sequence[TokenLogprob]) -> Self:
+        """The engine's entries in OpenAI's form."""
+        content = []
+        for entry in entries:
+            chosen = ChosenLogprob.of(entry)
+            chosen.top_logprobs = [Logprob.of(alternative) for alternative in entry.alternatives]
+            content.append(chosen)
+        return cls(content=content)
+
+
 class AnswerMessage(BaseModel):
     """The assistant's turn."""
 
@@ -155,7 +200,7 @@ class Choice(BaseModel):
 
     index: int = 0
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: Logprobs | None = None
     finish_reason: Literal["stop", "length"]
 
 

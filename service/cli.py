@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cage_core.errors import CageError
 from learner.errors import LearnerError
+from service import cli_learner
 from service.demo import DemoFailed
 from service.embedded import PortTaken
 from service.servers import EmbeddedServersUnavailable
@@ -27,6 +28,8 @@ principals_app = typer.Typer(no_args_is_help=True, help="Objectives that bid for
 tenants_app = typer.Typer(no_args_is_help=True, help="Customers of the service.")
 app.add_typer(principals_app, name="principals")
 app.add_typer(tenants_app, name="tenants")
+app.add_typer(cli_learner.app, name="learner")
+app.command()(cli_learner.replay)
 console = Console()
 
 DATA_DIR = Path(".cage")

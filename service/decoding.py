@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from cage_core.engine import Answer, DecodeRequest, Event, Failed, Finished, Sampling, Steering, TextDelta
 from cage_core.engine.engine import check_steering
 from cage_core.errors import InvalidDecodeRequest
+from learner.exploration import in_force
 from learner.parameters import Parameters
 from learner.scope import Scope
 from learner.store.generations import add_generation
@@ -67,7 +68,8 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
     model = services.engine.model
     if body.model != model.name:
         raise UnknownModel(f"model {body.model!r} is not served here; this server has {model.name!r}", "model")
-    parameters = services.parameters.get(Scope(caller.tenant_id, body.user))
+    seed = body.seed if body.seed is not None else secrets.randbits(63)
+    parameters = in_force(services.parameters.get(Scope(caller.tenant_id, body.user)), caller.exploration, seed)
     steering = _steering(caller, parameters, body)
     check_steering(steering)
     rows = model.plan_rows([message.for_template() for message in body.messages], steering.weights)
@@ -80,7 +82,7 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
         request=DecodeRequest(
             rows=rows,
             steering=steering,
-            sampling=_sampling(services, caller, len(rows.base_prompt), body),
+            sampling=_sampling(services, caller, len(rows.base_prompt), body, seed),
         ),
     )
 
@@ -97,7 +99,7 @@ def _steering(caller: Caller, parameters: Parameters, body: ChatRequest) -> Stee
     return Steering(weights, strength, body.cage.mode or caller.mode, body.cage.balance)
 
 
-def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: ChatRequest) -> Sampling:
+def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: ChatRequest, seed: int) -> Sampling:
     room = services.engine.model.context_tokens - prompt_tokens
     if room < 1:
         raise InvalidDecodeRequest(
@@ -107,10 +109,11 @@ def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: Chat
     asked = body.max_completion_tokens or body.max_tokens
     return Sampling(
         max_tokens=asked or min(room, services.settings.default_max_tokens),
-        seed=body.seed if body.seed is not None else secrets.randbits(63),
+        seed=seed,
         temperature=caller.temperature if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         stop=body.stops,
+        num_logprobs=body.num_logprobs,
     )
 
 

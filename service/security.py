@@ -23,6 +23,7 @@ class Caller:
     mode: str
     strength: float
     temperature: float
+    exploration: str
 
 
 def get_caller(
@@ -39,7 +40,7 @@ def get_caller(
         tenant = authenticate(session, credentials.credentials)
         if tenant is None:
             raise InvalidKey("this API key is unknown or revoked; ask the operator for a new one")
-        return Caller(tenant.id, tenant.mode, tenant.strength, tenant.temperature)
+        return Caller(tenant.id, tenant.mode, tenant.strength, tenant.temperature, tenant.exploration)
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]

@@ -14,6 +14,7 @@ from cage_core.engine.request import (
     Steering,
     TextDelta,
     TokenContext,
+    TokenLogprob,
     TokenTrace,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "Steering",
     "TextDelta",
     "TokenContext",
+    "TokenLogprob",
     "TokenTrace",
 ]

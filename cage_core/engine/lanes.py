@@ -79,11 +79,7 @@ class Lane:
         """Where this lane's rows are among all rows of the requests."""
         firsts = accumulate((len(plan.rows) for plan in plans), initial=0)
         return [
-        return [
-            first + index
-            for first, plan in zip(firsts, plans, strict=False)
-            for index in plan.rows_of(self._index)
-        ]
+            first + index for first, plan in zip(firsts, plans, strict=False) for index in plan.rows_of(self._index)
         ]
 
 

@@ -54,6 +54,7 @@ class Sampling:
         top_p: smallest set of likeliest tokens that holds this much probability.
         seed: same request and seed, same tokens.
         stop: texts that end the answer; none of them is part of it.
+        num_logprobs: how many alternatives are reported with each token; None reports nothing.
     """
 
     max_tokens: int
@@ -61,6 +62,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
+    num_logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ class DecodeRequest:
     candidates: CandidateFilter = CandidateFilter()
     traced: bool = False
     deadline_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token and its log-probability under the final policy, before temperature and top-p; nats.
+
+    Attributes:
+        alternatives: the likeliest tokens, the chosen one among them where it is one.
+    """
+
+    text: str
+    logprob: float
+    alternatives: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ class Answer:
         largest_gap, mean_gap: certified equilibrium gap over the tokens, payoff units.
         mean_kl_nats: mean KL of the final policy to the base, per token.
         contexts: a uniform sample of the answer's token games.
-        traces: one for each token if the request asked for them.
+        traces, logprobs: one for each token if the request asked for them.
     """
 
     text: str
@@ -138,13 +153,19 @@ class Answer:
     mean_kl_nats: float
     contexts: tuple[TokenContext, ...]
     traces: tuple[TokenTrace, ...]
+    logprobs: tuple[TokenLogprob, ...]
 
 
 @dataclass(frozen=True)
 class TextDelta:
-    """A further piece of the answer's text."""
+    """A further piece of the answer's text.
+
+    Attributes:
+        logprobs: of the tokens that this piece completes, if the request asked for them.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)

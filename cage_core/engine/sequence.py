@@ -21,6 +21,7 @@ from cage_core.engine.request import (
     FinishReason,
     TextDelta,
     TokenContext,
+    TokenLogprob,
     TokenTrace,
 )
 from cage_core.engine.text import TextStream
@@ -29,6 +30,7 @@ from cage_core.errors import CageError
 log = logging.getLogger(__name__)
 
 _NUM_CONTEXTS = 4
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Sequence:
         self._contexts: list[TokenContext] = []
         self._num_contested = 0
         self._traces: list[TokenTrace] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._num_shown_logprobs = 0
 
     @property
     def num_rows(self) -> int:
@@ -117,6 +121,8 @@ class Sequence:
         if token in end_tokens:
             self._finish("stop")
             return
+        if self.request.sampling.num_logprobs is not None:
+            self._logprobs.append(self._logprob(game, chosen, self.request.sampling.num_logprobs))
         self._show(self._text.push(token))
         if self._text.stopped:
             self._finish("stop")
@@ -148,6 +154,7 @@ class Sequence:
             mean_kl_nats=moments.kl_nats / num_tokens,
             contexts=tuple(self._contexts),
             traces=tuple(self._traces),
+            logprobs=tuple(self._logprobs),
         )
 
     def _finish(self, reason: FinishReason) -> None:
@@ -159,7 +166,8 @@ class Sequence:
 
     def _show(self, text: str) -> None:
         if text and self.running:
-            self._deliver(TextDelta(text))
+            self._deliver(TextDelta(text, tuple(self._logprobs[self._num_shown_logprobs :])))
+            self._num_shown_logprobs = len(self._logprobs)
 
     def _deliver(self, event: Event) -> None:
         """Hand an event over; a receiver that is gone must not end the other requests."""
@@ -182,6 +190,14 @@ class Sequence:
         if len(policy) > 1:
             context = TokenContext(tuple(base_log_probs.tolist()), tuple(map(tuple, rewards.tolist())))
             self._sample_context(context)
+
+    def _logprob(self, game: TokenGame, chosen: int, num_alternatives: int) -> TokenLogprob:
+        def entry(index: int) -> tuple[str, float]:
+            return self._decode([int(game.tokens[index])]), float(np.log(max(game.policy[index], _TINY)))
+
+        likeliest = np.argsort(-game.policy, kind="stable")[:num_alternatives]
+        possible = [int(index) for index in likeliest if game.policy[index] > 0]
+        return TokenLogprob(*entry(chosen), tuple(TokenLogprob(*entry(index)) for index in possible))
 
     def _trace(self, game: TokenGame, chosen: int) -> None:
         principals = len(self.principals)

@@ -60,6 +60,19 @@ def test_weights_by_hand_and_the_report(client: openai.OpenAI) -> None:
     assert report["largest_gap"] <= 1e-8
 
 
+def test_logprobs_whole_and_streamed(client: openai.OpenAI) -> None:
+    asked = {"model": MODEL, "messages": QUESTION, "seed": 5, "max_tokens": 8, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat.completions.create(**asked).choices[0]
+    assert "".join(entry.token for entry in whole.logprobs.content) == whole.message.content
+    for entry in whole.logprobs.content:
+        assert entry.logprob <= 1e-9
+        assert 1 <= len(entry.top_logprobs) <= 2
+        assert entry.top_logprobs[0].logprob >= entry.logprob - 1e-9
+    chunks = [c.choices[0] for c in client.chat.completions.create(**asked, stream=True)]
+    streamed = [entry for choice in chunks if choice.logprobs for entry in choice.logprobs.content]
+    assert streamed == whole.logprobs.content
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
 

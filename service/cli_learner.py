@@ -1,0 +1,121 @@
+"""`cage learner …`, `cage replay` and `cage simulate`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from learner.scope import Scope
+from learner.settings import LearnerSettings
+from learner.store.database import Database
+
+app = typer.Typer(no_args_is_help=True, help="The online learner.")
+console = Console()
+DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+DATA_DIR = Path(".cage")
+
+
+@app.command()
+def status(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
+    """What waits to be learned, how long it has waited, and which scopes fail."""
+    from learner.status import learner_status
+
+    database, _ = _connect(data_dir)
+    with database.session() as session:
+        found = learner_status(session, datetime.now(UTC))
+    if as_json:
+        console.print_json(json.dumps(asdict(found), default=str))
+        return
+    console.print(f"unlearned votes   {found.unlearned_votes}, the oldest for {found.oldest_unlearned_seconds:.1f} s")
+    console.print(f"lag               {found.lag_seconds:.1f} s, scopes that fail left out")
+    console.print(f"scopes            {found.scopes}, with {found.versions} parameter versions")
+    console.print(f"users not yet in their tenant's weights   {found.untaken_users}")
+    console.print(f"failing scopes    {found.failing_count}")
+    if found.failing:
+        table = Table("tenant", "user", "attempts", "last error", "next attempt")
+        for each in found.failing:
+            next_attempt = each.next_attempt_at.isoformat(timespec="seconds")
+            table.add_row(
+                each.scope.tenant_id, each.scope.user_id or "(tenant)", str(each.attempts), each.error, next_attempt
+            )
+        console.print(table)
+
+
+@app.command()
+def work(
+    queues: Annotated[str, typer.Option(help="Comma-separated queues to take from; all of them unless given.")] = "",
+    concurrency: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    sweep: Annotated[bool, typer.Option(help="Also send for the sweep; exactly one worker should.")] = True,
+) -> None:
+    """Run a worker against CAGE_DATABASE_URL and CAGE_REDIS_URL, on any number of machines."""
+    from learner.celery_app import all_queues, worker_command
+
+    known = all_queues(LearnerSettings.from_environment().learning_queues)
+    chosen = [name.strip() for name in queues.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"there is no queue {unknown[0]!r}; the queues are {', '.join(known)}")
+    command = [*worker_command(concurrency, with_sweep=sweep, queues=chosen), "--loglevel", "INFO"]
+    os.execv(command[0], command)
+
+
+@app.command()
+def explore(
+    tenant: Annotated[str, typer.Argument(help="The tenant's name.")],
+    how: Annotated[str, typer.Argument(help="'none', or 'thompson': play draws from the posterior.")],
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Choose how a tenant's weights explore, from its next request on."""
+    from learner.store.tenants import find_tenant, set_exploration
+
+    database, _ = _connect(data_dir)
+    with database.session() as session:
+        found = find_tenant(session, tenant)
+        if found is None:
+            raise typer.BadParameter(f"no tenant is called {tenant!r}")
+        set_exploration(session, found.id, how)
+    console.print(f"tenant {tenant!r}: exploration {how}", highlight=False)
+
+
+def replay(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
+    """Rebuild everything learned from the feedback table and compare; exit 1 and name scopes that differ."""
+    from learner import replay as replaying
+
+    database, settings = _connect(data_dir)
+    columns = (TextColumn("scopes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
+        task = bar.add_task("replay", total=None)
+        report = replaying.replay(database, settings, lambda done, total: bar.update(task, completed=done, total=total))
+    if as_json:
+        console.print_json(json.dumps(asdict(report)))
+    else:
+        for finding in report.differences:
+            console.print(f"[red]differs[/] {_name(finding.scope)}: {finding.what}", highlight=False, soft_wrap=True)
+        for finding in report.skipped:
+            console.print(f"[dim]skipped[/] {_name(finding.scope)}: {finding.what}", highlight=False, soft_wrap=True)
+        verdict = "identical" if not report.differences else f"{len(report.differences)} differences"
+        console.print(f"{report.compared} scopes rebuilt from {report.votes} learned votes: {verdict}")
+    raise typer.Exit(1 if report.differences else 0)
+
+
+def _name(scope: Scope) -> str:
+    return f"tenant {scope.tenant_id}" + ("" if scope.user_id is None else f", user {scope.user_id!r}")
+
+
+def _connect(data_dir: Path) -> tuple[Database, LearnerSettings]:
+    """The running system's database, unless the environment names another."""
+    from service.running import adopt_running
+
+    adopt_running(data_dir)
+    settings = LearnerSettings.from_environment()
+    return Database(settings.database_url, pool_size=1), settings
