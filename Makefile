@@ -28,4 +28,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about 5 minutes the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@echo "compiling the solver (about half a minute, once)"
+	@$(BIN)/python -c 'from cage_core.engine.games import compile_solver; compile_solver()'
 	@touch $@

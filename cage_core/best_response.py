@@ -19,7 +19,9 @@ def wright_omega(x: Tensor) -> Tensor:
     """
     large = x.clamp(min=1.0)
     exponential = torch.exp(x.clamp(max=1.0))
-    omega = torch.where(x > 1.0, large - torch.log(large) * (1.0 - 1.0 / (1.0 + large)), exponential / (1 + exponential))
+    omega = torch.where(
+        x > 1.0, large - torch.log(large) * (1.0 - 1.0 / (1.0 + large)), exponential / (1 + exponential)
+    )
     omega = omega.clamp(min=torch.finfo(x.dtype).tiny)
     for _ in range(3):
         residual = x - omega - torch.log(omega)

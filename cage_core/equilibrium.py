@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cage_core.best_response import reserve_of_best_response
+from cage_core.errors import InvalidGame
 from cage_core.game import Game
 
-MAX_NEWTON_STEPS = 60
-MAX_HALVINGS = 7
-RESIDUAL_TOLERANCE = 1e-13
+# Rounding alone leaves gaps far below this share of the temperature.
 GAP_TOLERANCE = 1e-9
 
 
 class Status(StrEnum):
-    """How one game's answer was reached, as a sentence."""
+    """How to read one game's answer, as a sentence."""
 
     EQUILIBRIUM = "equilibrium: no principal gains by deviating alone"
-    NOT_CONVERGED = "not an equilibrium: a principal gains the reported gap by deviating alone"
-    BY_DESIGN = "not an equilibrium by design: the method sets the policy; the gap is what a principal would gain"
+    NOT_CONVERGED = "not an equilibrium: some principal gains the reported gap by deviating alone"
+    TRUTHFUL = "truthful equilibrium of the menu auction: every principal offers its payoff above its reserve"
+    BY_DESIGN = "not an equilibrium by design: the method sets the policy, and the gap is what that leaves open"
 
 
 STATUSES = tuple(Status)
@@ -39,7 +40,7 @@ class Equilibrium:
         gap: [...] the most any principal could gain by deviating alone, payoff units; computed from the
             incentives by exact best responses, independently of how they were found.
         status_codes: [...] int8 indices into STATUSES.
-        iterations: [...] int32 steps taken: Newton steps and best-response sweeps.
+        iterations: [...] steps taken to find the reserves.
     """
 
     policy: Tensor
@@ -56,57 +57,78 @@ class Equilibrium:
 
     @property
     def statuses(self) -> tuple[Status, ...]:
-        """One status per game, leading dimensions flattened."""
+        """One sentence per game, leading dimensions flattened."""
         return tuple(STATUSES[code] for code in self.status_codes.reshape(-1).tolist())
 
     @property
     def status(self) -> Status:
-        """The worst status in the batch."""
+        """The sentence of a single game, or the least reassuring one of a batch."""
         return max(self.statuses, key=STATUSES.index, default=Status.EQUILIBRIUM)
 
 
 def solve_equilibrium(game: Game, initial_reserves: Tensor | None = None) -> Equilibrium:
-    """Nash equilibrium in incentives among the principals of every game in the batch.
+    """Nash equilibrium in incentives among the principals, for every game in the batch.
 
-    A safeguarded semismooth Newton method on the J reserves (docs/paper.md, section 3), in float64 whatever
-    the game's dtype. Never silent: `status_codes` follow from the certified gap.
+    A safeguarded semismooth Newton method on the J reserves, then continuation where it fails (docs/paper.md,
+    section 3). Computed in float64 whatever the game's dtype. A game of three or more principals can have
+    several equilibria; the answer is then one of them, and may depend on the start. Where a tensor of the
+    game requires a gradient, policy, reserves and incentives carry their implicit derivatives.
 
     Args:
         initial_reserves: [..., J] warm start, payoff units; for example those of the previous token.
+
+    Returns:
+        Policy, reserves, incentives and certificate in the game's dtype, on the game's device. Never a silent
+        non-equilibrium: `status_codes` follow from the certified gap.
+
+    Raises:
+        InvalidGame: initial_reserves do not fit the game or are not finite.
     """
-    base, payoffs, temperatures = game.flattened()
-    batch, principals = payoffs.shape[0], payoffs.shape[1]
-    scaled = payoffs / temperatures[:, None, None]
-    log_base = torch.log_softmax(base, dim=-1)
-    start = None
     if initial_reserves is not None:
-        start = initial_reserves.to(torch.float64).expand(*game.batch_shape, principals)
-        start = start.reshape(batch, principals) / temperatures[:, None]
-    reserves, iterations = _solve(log_base, scaled, start)
-    return equilibrium_from_reserves(game, reserves * temperatures[:, None], iterations)
+        check_reserves(game, initial_reserves, "initial_reserves")
+    if game.payoffs.device.type == "cpu" and _kernel_is_compiled():
+        answer = _solve_scalar(game, initial_reserves, commit=False)
+    else:
+        answer = _solve_batched(game, initial_reserves)
+    if torch.is_grad_enabled() and game.requires_grad:
+        from cage_core.gradients import with_gradients
+
+        return with_gradients(game, answer)
+    return answer
 
 
-def equilibrium_from_reserves(game: Game, reserves: Tensor, iterations: Tensor) -> Equilibrium:
-    """Policy, incentives, gap and status that follow from the principals' reserves.
+def committed_outcome(game: Game, reserves: Tensor) -> Equilibrium:
+    """What follows when every principal keeps to a given reserve: pays (payoff - reserve)+, whatever others do.
 
     Args:
-        reserves: [B, J] float64, leading dimensions flattened.
-        iterations: [B] steps that were taken to find them.
+        reserves: [..., J] payoff units.
+
+    Raises:
+        InvalidGame: reserves do not fit the game or are not finite.
     """
-    base, payoffs, temperatures = game.flattened()
-    shape, dtype = game.batch_shape, game.dtype
-    incentives = (payoffs - reserves.unsqueeze(-1)).clamp(min=0)
-    policy = torch.softmax(base + incentives.sum(dim=1) / temperatures.unsqueeze(-1), dim=-1)
-    gap = _gap(base, payoffs, temperatures, incentives)
-    codes = (~(gap <= _tolerances(payoffs, temperatures))).to(torch.int8)
-    return Equilibrium(
-        policy=policy.reshape(*shape, -1).to(dtype),
-        reserves=reserves.reshape(*shape, -1).to(dtype),
-        incentives=incentives.reshape(*shape, *incentives.shape[1:]).to(dtype),
-        gap=gap.reshape(shape).to(dtype),
-        status_codes=codes.reshape(shape),
-        iterations=iterations.reshape(shape),
+    check_reserves(game, reserves, "reserves")
+    if game.payoffs.device.type == "cpu" and _kernel_is_compiled():
+        answer = _solve_scalar(game, reserves, commit=True)
+    else:
+        base, payoffs, temperatures = game.flattened()
+        given = reserves.to(torch.float64).expand(*game.batch_shape, game.num_principals)
+        given = given.reshape(payoffs.shape[:2])
+        answer = _answer(game, base, payoffs, temperatures, given, torch.zeros_like(given[:, 0], dtype=torch.int64))
+    codes = torch.where(answer.converged, 0, STATUSES.index(Status.BY_DESIGN)).to(torch.int8)
+    return replace(answer, status_codes=codes)
+
+
+def check_reserves(game: Game, reserves: Tensor, name: str) -> None:
+    """Raise InvalidGame unless the reserves broadcast to [..., J] and are finite."""
+    expected = (*game.batch_shape, game.num_principals)
+    shape = reserves.shape
+    fits = 1 <= len(shape) <= len(expected) and all(
+        size in (1, wanted) for size, wanted in zip(shape[::-1], expected[::-1], strict=False)
     )
+    if not fits or shape[-1] != expected[-1]:
+        raise InvalidGame(f"{name} must be [..., J] = {expected}, got {tuple(shape)}")
+    if not bool(torch.isfinite(reserves).all()):
+        raise InvalidGame(f"{name} must be finite: found NaN or infinity")
 
 
 def equilibrium_gap(game: Game, incentives: Tensor) -> Tensor:
@@ -118,99 +140,103 @@ def equilibrium_gap(game: Game, incentives: Tensor) -> Tensor:
         incentives: [..., J, N] non-negative payments, payoff units.
 
     Returns:
-        [...] gap, payoff units, in the game's dtype.
+        [...] gap, payoff units, float64.
     """
+    from cage_core.kernels.batched import gaps_of
+
     base, payoffs, temperatures = game.flattened()
     offered = incentives.to(torch.float64).expand(*game.batch_shape, *payoffs.shape[1:]).reshape(payoffs.shape)
-    return _gap(base, payoffs, temperatures, offered).reshape(game.batch_shape).to(game.dtype)
+    return gaps_of(base, payoffs, temperatures, offered).reshape(game.batch_shape)
 
 
-def _tolerances(payoffs: Tensor, temperatures: Tensor) -> Tensor:
-    """[B] largest gap that rounding alone explains."""
-    return GAP_TOLERANCE * temperatures + 1e-15 * payoffs.abs().amax(dim=(-1, -2))
+def _kernel_is_compiled() -> bool:
+    # Imported on the first solve: Numba takes longer to import than everything else in this package.
+    from cage_core.kernels.compiling import COMPILED
+
+    return COMPILED
 
 
-def _gap(base: Tensor, payoffs: Tensor, temperatures: Tensor, incentives: Tensor) -> Tensor:
-    total = incentives.sum(dim=1, keepdim=True)
-    log_weights = base.unsqueeze(1) + (total - incentives) / temperatures[:, None, None]
-    per_principal = temperatures.unsqueeze(-1).expand(payoffs.shape[:2])
-    reserves = reserve_of_best_response(log_weights, payoffs, per_principal)
-    policy = torch.softmax(base + total.squeeze(1) / temperatures.unsqueeze(-1), dim=-1)
-    # Utility is measured from the best reserve, so that large payoffs cancel before they are averaged.
-    shortfall = ((reserves.unsqueeze(-1) - payoffs + incentives) * policy.unsqueeze(1)).sum(dim=-1)
-    return (shortfall - temperatures.unsqueeze(-1)).amax(dim=-1).clamp(min=0)
+def _solve_scalar(game: Game, given: Tensor | None, commit: bool) -> Equilibrium:
+    from cage_core.kernels.games import COLD, COMMITTED, WARM, solve_games
+
+    shape = game.batch_shape
+    principals, tokens = game.num_principals, game.num_candidates
+    base = _as_array(game.base_log_probs, shape, (tokens,))
+    payoffs = _as_array(game.payoffs, shape, (principals, tokens))
+    games = payoffs.shape[0]
+    if isinstance(game.temperature, Tensor):
+        temperatures = _as_array(game.temperature, shape, ())
+    else:
+        temperatures = np.full(games, float(game.temperature))
+    reserves = np.empty((games, principals))
+    start = COLD if given is None else COMMITTED if commit else WARM
+    known = reserves if given is None else _as_array(given, shape, (principals,))
+    policy, incentives = np.empty((games, tokens)), np.empty((games, principals, tokens))
+    gaps, steps = np.empty(games), np.empty(games, dtype=np.int64)
+    solve_games(base, payoffs, temperatures, known, start, policy, reserves, incentives, gaps, steps)
+    codes = (~(gaps <= GAP_TOLERANCE * temperatures)).astype(np.int8)
+    dtype = game.dtype
+    return Equilibrium(
+        policy=_as_tensor(policy, (*shape, tokens), dtype),
+        reserves=_as_tensor(reserves, (*shape, principals), dtype),
+        incentives=_as_tensor(incentives, (*shape, principals, tokens), dtype),
+        gap=_as_tensor(gaps, shape, dtype),
+        status_codes=torch.from_numpy(codes.reshape(shape)),
+        iterations=torch.from_numpy(steps.reshape(shape)),
+    )
 
 
-def _solve(log_base: Tensor, payoffs: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Reserves [B, J] in units of the temperature, and steps taken [B]."""
-    if start is None:
-        alone = log_base.unsqueeze(1).expand_as(payoffs)
-        start = reserve_of_best_response(alone, payoffs, torch.ones_like(payoffs[..., 0]))
-        start = _sweep(log_base, payoffs, start)
-    reserves = start
-    iterations = torch.zeros(payoffs.shape[0], dtype=torch.int32, device=payoffs.device)
-    active = torch.arange(payoffs.shape[0], device=payoffs.device)
-    base, value, current = log_base, payoffs, start
-    for _ in range(MAX_NEWTON_STEPS):
-        residual, jacobian = _residual(base, value, current)
-        size = residual.abs().amax(dim=-1)
-        unfinished = ~(size <= RESIDUAL_TOLERANCE)
-        if not bool(unfinished.all()):
-            reserves = reserves.index_copy(0, active, current)
-            active, current = active[unfinished], current[unfinished]
-            base, value = base[unfinished], value[unfinished]
-            residual, jacobian, size = residual[unfinished], jacobian[unfinished], size[unfinished]
-        if active.numel() == 0:
-            return reserves, iterations
-        iterations = iterations.index_add(0, active, torch.ones_like(active, dtype=torch.int32))
-        current = _step(base, value, current, residual, jacobian, size)
-    return reserves.index_copy(0, active, current), iterations
+def _as_array(tensor: Tensor, batch: torch.Size, trailing: tuple[int, ...]) -> NDArray[np.float64]:
+    """The tensor as a contiguous float64 array with one leading dimension for the whole batch."""
+    array = tensor.detach().numpy() if tensor.dtype != torch.bfloat16 else tensor.detach().double().numpy()
+    full = (*batch, *trailing)
+    if array.shape != full:
+        array = np.broadcast_to(array, full)
+    return np.ascontiguousarray(array, dtype=np.float64).reshape(-1, *trailing)
 
 
-def _residual(log_base: Tensor, payoffs: Tensor, reserves: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals of the J equilibrium conditions [B, J] and their Jacobian [B, J, J].
-
-    Condition j is F_j = E[(m_j - v_j)+] - 1 = 0; log(1 + F_j) replaces F_j where it is positive, because far
-    from the solution F_j grows exponentially.
-    """
-    excess = payoffs - reserves.unsqueeze(-1)
-    policy = torch.softmax(log_base + excess.clamp(min=0).sum(dim=1), dim=-1).unsqueeze(1)
-    paid = (excess > 0).to(payoffs.dtype)
-    shortfall = (-excess).clamp(min=0) * policy
-    mean = shortfall.sum(dim=-1)
-    paid_mass = (paid * policy).sum(dim=-1)
-    jacobian = mean.unsqueeze(-1) * paid_mass.unsqueeze(-2) - shortfall @ paid.transpose(-1, -2)
-    jacobian = jacobian + torch.diag_embed(1.0 - paid_mass)
-    scale = mean.clamp(min=1.0)
-    residual = torch.where(mean > 1.0, torch.log(scale), mean - 1.0)
-    return residual, jacobian / scale.unsqueeze(-1)
+def _as_tensor(array: NDArray[np.float64], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    tensor = torch.from_numpy(array.reshape(shape))
+    return tensor if dtype == torch.float64 else tensor.to(dtype)
 
 
-def _step(
-    log_base: Tensor, payoffs: Tensor, reserves: Tensor, residual: Tensor, jacobian: Tensor, size: Tensor
-) -> Tensor:
-    """A Newton step shortened until the residual falls; one exact sweep for the games where it does not."""
-    direction, failed = torch.linalg.solve_ex(jacobian, residual)
-    direction = torch.where((failed != 0).unsqueeze(-1), torch.zeros_like(direction), direction)
-    result = reserves
-    pending = torch.ones_like(size, dtype=torch.bool)
-    for halving in range(MAX_HALVINGS):
-        trial = reserves - direction * 0.5**halving
-        trial_size = _residual(log_base, payoffs, trial)[0].abs().amax(dim=-1)
-        accepted = pending & (trial_size < (1.0 - 1e-4 * 0.5**halving) * size)
-        result = torch.where(accepted.unsqueeze(-1), trial, result)
-        pending = pending & ~accepted
-        if not bool(pending.any()):
-            return result
-    return torch.where(pending.unsqueeze(-1), _sweep(log_base, payoffs, reserves), result)
+def _solve_batched(game: Game, initial_reserves: Tensor | None) -> Equilibrium:
+    from cage_core.kernels.batched import solve_batch
+
+    base, payoffs, temperatures = game.flattened()
+    log_base = torch.log_softmax(base, dim=-1)
+    start = None
+    if initial_reserves is not None:
+        start = initial_reserves.to(torch.float64).expand(*game.batch_shape, game.num_principals)
+        start = start.reshape(payoffs.shape[:2]) / temperatures.unsqueeze(-1)
+    scaled, steps, solved = solve_batch(log_base, payoffs / temperatures[:, None, None], start)
+    reserves = scaled * temperatures.unsqueeze(-1)
+    for index in torch.nonzero(~solved).flatten().tolist():
+        reserves[index] = _last_resort(base[index], payoffs[index], temperatures[index])
+    return _answer(game, base, payoffs, temperatures, reserves, steps)
 
 
-def _sweep(log_base: Tensor, payoffs: Tensor, reserves: Tensor) -> Tensor:
-    """One Gauss-Seidel sweep: every principal in turn answers the others exactly."""
-    ones = torch.ones_like(reserves[:, 0])
-    columns = list(reserves.unbind(dim=1))
-    for principal in range(payoffs.shape[1]):
-        incentives = (payoffs - torch.stack(columns, dim=1).unsqueeze(-1)).clamp(min=0)
-        others = incentives.sum(dim=1) - incentives[:, principal]
-        columns[principal] = reserve_of_best_response(log_base + others, payoffs[:, principal], ones)
-    return torch.stack(columns, dim=1)
+def _answer(
+    game: Game, base: Tensor, payoffs: Tensor, temperatures: Tensor, reserves: Tensor, steps: Tensor
+) -> Equilibrium:
+    """Everything that follows from reserves [B, J], with its certificate."""
+    from cage_core.kernels.batched import gaps_of
+
+    incentives = (payoffs - reserves.unsqueeze(-1)).clamp(min=0)
+    policy = torch.softmax(base + incentives.sum(dim=1) / temperatures.unsqueeze(-1), dim=-1)
+    gap = gaps_of(base, payoffs, temperatures, incentives)
+    shape, dtype = game.batch_shape, game.dtype
+    return Equilibrium(
+        policy=policy.reshape(*shape, -1).to(dtype),
+        reserves=reserves.reshape(*shape, -1).to(dtype),
+        incentives=incentives.reshape(*shape, *incentives.shape[1:]).to(dtype),
+        gap=gap.reshape(shape).to(dtype),
+        status_codes=(~(gap <= GAP_TOLERANCE * temperatures)).to(torch.int8).reshape(shape),
+        iterations=steps.reshape(shape),
+    )
+
+
+def _last_resort(base: Tensor, payoffs: Tensor, temperature: Tensor) -> Tensor:
+    """Reserves of one game, from the scalar solver on the host: continuation included."""
+    host = Game.unchecked(base.cpu(), payoffs.cpu(), temperature.cpu())
+    return _solve_scalar(host, None, commit=False).reserves.to(payoffs.device)

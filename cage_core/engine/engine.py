@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from cage_core.engine.batch import Batch
-from cage_core.engine.games import MODES
+from cage_core.engine.games import MODES, compile_solver
 from cage_core.engine.model import LanguageModel
 from cage_core.engine.request import Answer, DecodeRequest, Event, EventSink, Failed, Finished, Steering
 from cage_core.engine.sequence import Sequence
@@ -46,7 +46,8 @@ class Engine:
         self._thread = threading.Thread(target=self._loop, name="cage-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to decode."""
+        """Begin to decode, with everything compiled."""
+        compile_solver()
         self._thread.start()
 
     def stop(self) -> None:

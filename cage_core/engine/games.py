@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cage_core.blending import METHODS
 from cage_core.engine.sequence import Sequence, TokenGame
+from cage_core.equilibrium import solve_equilibrium
 from cage_core.game import Game
 
 # Agent temperature of each mode, payoff units, at strength 1. Temperature and strength are one degree of freedom
@@ -29,6 +30,11 @@ class _Batch:
     base: Tensor  # [B, N] normalised log-probabilities, -inf outside the game
     rewards: Tensor  # [B, J, N] nats
     payoffs: Tensor  # [B, J, N]
+
+
+def compile_solver() -> None:
+    """Have the solver's machine code ready: about half a minute the first time on a machine, then from its cache."""
+    solve_equilibrium(Game(torch.zeros(1, 2), torch.zeros(1, 1, 2), 1.0))
 
 
 def solve_games(log_probs: Tensor, sequences: ListOf[Sequence], lexicons: Tensor) -> list[TokenGame]:

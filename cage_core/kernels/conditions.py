@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 from cage_core.kernels.compiling import Floats, compiled
+from cage_core.kernels.loops import add_payments, exponentials, multiply, shared_shortfall, split
 
 
 @compiled
 def evaluate(
-    log_base: Floats, payoffs: Floats, reserves: Floats, policy: Floats, shortfalls: Floats, jacobian: Floats
+    log_base: Floats,
+    payoffs: Floats,
+    reserves: Floats,
+    policy: Floats,
+    shortfalls: Floats,
+    jacobian: Floats,
+    powers: Floats,
 ) -> None:
     """Expected shortfalls G_j = E[(m_j - v_j)+] under the policy the reserves induce, and their derivatives.
 
@@ -17,47 +22,19 @@ def evaluate(
 
     Args:
         log_base: [N]; payoffs: [J, N]; reserves: [J].
-        policy: [N] out. shortfalls: [J] out. jacobian: [J, J] out, dG_j / dm_i.
+        policy: [N] out. shortfalls: [J] out. jacobian: [J, J] out, dG_j / dm_i. powers: [N] scratch.
     """
-    principals, tokens = payoffs.shape
-    for k in range(tokens):
-        policy[k] = log_base[k]
+    principals = payoffs.shape[0]
+    policy[:] = log_base
     for j in range(principals):
-        reserve = reserves[j]
-        for k in range(tokens):
-            policy[k] += max(payoffs[j, k] - reserve, 0.0)
-    largest = -math.inf
-    for k in range(tokens):
-        largest = max(largest, policy[k])
-    total = 0.0
-    for k in range(tokens):
-        policy[k] = math.exp(policy[k] - largest)
-        total += policy[k]
-    scale = 1.0 / total
-    for k in range(tokens):
-        policy[k] *= scale
+        add_payments(payoffs[j], reserves[j], policy)
+    multiply(policy, 1.0 / exponentials(policy, powers))
     for j in range(principals):
-        reserve = reserves[j]
-        shortfall = 0.0
-        paid = 0.0
-        for k in range(tokens):
-            excess = payoffs[j, k] - reserve
-            shortfall -= policy[k] * min(excess, 0.0)
-            paid += policy[k] if excess > 0.0 else 0.0
-        shortfalls[j] = shortfall
-        jacobian[j, j] = paid
-    for j in range(principals):
-        for i in range(principals):
-            if i == j:
-                continue
-            reserve, other = reserves[j], reserves[i]
-            shared = 0.0
-            for k in range(tokens):
-                shared -= policy[k] * min(payoffs[j, k] - reserve, 0.0) if payoffs[i, k] > other else 0.0
-            jacobian[j, i] = -shared
+        _, jacobian[j, j], shortfalls[j] = split(policy, payoffs[j], reserves[j])
     for j in range(principals):
         for i in range(principals):
             if i != j:
-                jacobian[j, i] += shortfalls[j] * jacobian[i, i]
+                shared = shared_shortfall(policy, payoffs[j], reserves[j], payoffs[i], reserves[i])
+                jacobian[j, i] = shortfalls[j] * jacobian[i, i] - shared
     for j in range(principals):
         jacobian[j, j] = 1.0 + (shortfalls[j] - 1.0) * jacobian[j, j]

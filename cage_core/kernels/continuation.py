@@ -13,14 +13,14 @@ from cage_core.kernels.newton import residuals, scale_rows
 
 MAX_STEPS = 20_000
 MAX_CORRECTIONS = 8
-CORRECTED = 1e-9
-KINK_DISTANCE = 1e-4
+CORRECTED = 1e-12
+ROUNDING = 1e-15
+KINK_DISTANCE = 1e-3
+BISECTIONS = 50
 
 
 @compiled
-def bordered(
-    log_base: Floats, payoffs: Floats, point: Floats, border: Floats, matrix: Floats, right: Floats
-) -> float:
+def bordered(log_base: Floats, payoffs: Floats, point: Floats, border: Floats, matrix: Floats, right: Floats) -> float:
     """Jacobian of the curve's conditions at a point with one more row, and their residuals.
 
     A point is J reserves and the target rho; the conditions are G_j(reserves) = rho, in logarithms.
@@ -31,9 +31,9 @@ def bordered(
     principals = payoffs.shape[0]
     shortfalls = np.empty(principals)
     jacobian = np.empty((principals, principals))
-    policy = np.empty(payoffs.shape[1])
-    evaluate(log_base, payoffs, point[:principals], policy, shortfalls, jacobian)
-    target = point[principals]
+    policy, powers = np.empty(payoffs.shape[1]), np.empty(payoffs.shape[1])
+    evaluate(log_base, payoffs, point[:principals], policy, shortfalls, jacobian, powers)
+    target = float(point[principals])
     size = residuals(shortfalls, target, right[:principals])
     scale_rows(jacobian, shortfalls, target)
     for j in range(principals):
@@ -83,14 +83,37 @@ def correct(log_base: Floats, payoffs: Floats, predicted: Floats, normal: Floats
         residual = bordered(log_base, payoffs, point, normal, matrix, right)
         if residual <= CORRECTED:
             return correction
-        if not residual < 2.0 * previous:
-            return -1
+        if residual >= 0.5 * previous:
+            # Reserves far from 0 are rounded more coarsely than the conditions ask for.
+            return correction if residual <= 1e-10 + ROUNDING * np.abs(point).max() else -1
         previous = residual
         right[size - 1] = 0.0
         if solve_in_place(matrix, right, size) == 0.0:
             return -1
         point -= right
     return -1
+
+
+@compiled
+def distance_to_kink(
+    log_base: Floats,
+    payoffs: Floats,
+    point: Floats,
+    direction: Floats,
+    beyond: Floats,
+    orientation: float,
+    length: float,
+) -> float:
+    """How far along `direction` the tangent turns into the one `beyond` the kink; by bisection in [0, length]."""
+    near, far = 0.0, length
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (near + far)
+        there = tangent(log_base, payoffs, point + middle * direction, direction, orientation)
+        if (there * beyond).sum() > (there * direction).sum():
+            far = middle
+        else:
+            near = middle
+    return far
 
 
 @compiled
@@ -132,16 +155,16 @@ def follow(log_base: Floats, payoffs: Floats, reserves: Floats) -> tuple[int, bo
         advanced = False
         while length > 1e-13 * (1.0 + start):
             for beyond in range(2):
+                predicted = point + length * direction
                 normal[:] = direction
                 if beyond == 1:
-                    # A fold at a kink: the curve goes on along the tangent of the piece beyond the kink.
-                    ahead = point + length * direction
-                    if length > KINK_DISTANCE or not ahead[last] > 0.0:
+                    if length > KINK_DISTANCE * point[last] or not predicted[last] > 0.0:
                         break
-                    normal = tangent(log_base, payoffs, ahead, direction, orientation)
+                    normal = tangent(log_base, payoffs, predicted, direction, orientation)
                     if not (normal * normal).sum() > 0.0:
                         break
-                predicted = point + length * normal
+                    to_kink = distance_to_kink(log_base, payoffs, point, direction, normal, orientation, length)
+                    predicted = point + to_kink * direction + length * normal
                 used = correct(log_base, payoffs, predicted, normal, candidate)
                 if used >= 0 and np.abs(candidate - predicted).max() <= length:
                     following = tangent(log_base, payoffs, candidate, normal, orientation)

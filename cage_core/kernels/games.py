@@ -1,4 +1,4 @@
-"""A batch of games, solved one after another."""
+"""A batch of games, solved and certified one after another."""
 
 from __future__ import annotations
 
@@ -8,51 +8,106 @@ import numpy as np
 
 from cage_core.kernels.compiling import Floats, Integers, compiled
 from cage_core.kernels.continuation import follow
+from cage_core.kernels.loops import add_payments, count_between, exponentials, largest, multiply, smallest, split
 from cage_core.kernels.newton import newton, sweep
-from cage_core.kernels.response import best_reserve
+from cage_core.kernels.response import best_reserve, piece_root
+
+# What the given reserves are: nothing, where to begin, or what the principals keep whatever happens.
+COLD, WARM, COMMITTED = 0, 1, 2
 
 
 @compiled
-def solve_one(log_base: Floats, payoffs: Floats, start: Floats, warm: bool, reserves: Floats, policy: Floats) -> int:
-    """Equilibrium of one game in units of its temperature; returns the steps taken."""
-    principals = payoffs.shape[0]
-    if warm:
-        reserves[:] = start
-    else:
-        for j in range(principals):
-            reserves[j] = best_reserve(log_base, payoffs[j], -math.inf)
-        sweep(log_base, payoffs, reserves, policy)
-    steps, solved = newton(log_base, payoffs, reserves, policy)
+def solve_one(
+    log_base: Floats,
+    payoffs: Floats,
+    start: int,
+    reserves: Floats,
+    policy: Floats,
+    weights: Floats,
+    powers: Floats,
+) -> int:
+    """Equilibrium of one game, or the policy that given reserves induce; returns the steps taken.
+
+    Args:
+        start: COLD, WARM or COMMITTED.
+        reserves: [J] out; policy: [N] out; weights, powers: [N] scratch.
+    """
+    if start == COMMITTED:
+        policy[:] = log_base
+        for j in range(payoffs.shape[0]):
+            add_payments(payoffs[j], reserves[j], policy)
+        multiply(policy, 1.0 / exponentials(policy, powers))
+        return 0
+    if start == COLD:
+        # Nobody pays at first: a reserve of 0 is the highest payoff.
+        reserves[:] = 0.0
+        sweep(log_base, payoffs, reserves, policy, weights, powers)
+    steps, solved = newton(log_base, payoffs, reserves, policy, weights, powers)
     if not solved:
-        more, _ = follow(log_base, payoffs, reserves)
-        polish, _ = newton(log_base, payoffs, reserves, policy)
-        steps += more + polish
+        followed, _ = follow(log_base, payoffs, reserves)
+        polished, _ = newton(log_base, payoffs, reserves, policy, weights, powers)
+        steps += followed + polished
     return steps
 
 
 @compiled
-def certified_gap(log_base: Floats, payoffs: Floats, reserves: Floats, log_weights: Floats) -> float:
-    """Largest gain from a unilateral deviation, by exact best responses to the incentives themselves."""
-    principals, tokens = payoffs.shape
+def certified_gap(
+    log_base: Floats,
+    payoffs: Floats,
+    reserves: Floats,
+    policy: Floats,
+    log_weights: Floats,
+    weights: Floats,
+    powers: Floats,
+) -> float:
+    """Largest gain from a unilateral deviation, by exact best responses to the incentives (eq. 2).
+
+    Where the closed form on the piece around a principal's reserve stays on that piece, it is the best
+    response; elsewhere the best response is searched for from the others' incentives alone.
+
+    Args:
+        policy: [N] induced by the incentives; log_weights, weights, powers: [N] scratch.
+    """
+    principals = payoffs.shape[0]
     gap = 0.0
     for j in range(principals):
-        largest = -math.inf
-        for k in range(tokens):
-            others = 0.0
+        low, high, shortfall = split(policy, payoffs[j], reserves[j])
+        move = piece_root(low, high, shortfall) if low > 0.0 else math.inf
+        if count_between(payoffs[j], reserves[j], reserves[j] + move) != 0:
+            log_weights[:] = log_base
             for i in range(principals):
                 if i != j:
-                    others += max(payoffs[i, k] - reserves[i], 0.0)
-            log_weights[k] = log_base[k] + others
-            largest = max(largest, log_weights[k] + max(payoffs[j, k] - reserves[j], 0.0))
-        best = best_reserve(log_weights, payoffs[j], reserves[j])
-        total, shortfall = 0.0, 0.0
-        for k in range(tokens):
-            excess = payoffs[j, k] - reserves[j]
-            weight = math.exp(log_weights[k] + max(excess, 0.0) - largest)
-            total += weight
-            shortfall += weight * ((best - reserves[j]) - min(excess, 0.0))
-        gap = max(gap, shortfall / total - 1.0)
+                    add_payments(payoffs[i], reserves[i], log_weights)
+            move = best_reserve(log_weights, payoffs[j], reserves[j], weights, powers) - reserves[j]
+        # Utility of the best reserve less that of the one in force: (m' - 1) - (m - E[(m - v)+]).
+        gap = max(gap, move + shortfall / (low + high) - 1.0)
     return gap
+
+
+@compiled
+def possible_candidates(base: Floats, kept: Integers) -> int:
+    """Write the indices of candidates that can be chosen at all; returns how many there are."""
+    count = 0
+    for k in range(base.shape[0]):
+        if base[k] > -math.inf:
+            kept[count] = k
+            count += 1
+    return count
+
+
+@compiled
+def gather(values: Floats, kept: Integers, out: Floats) -> None:
+    for k in range(out.shape[0]):
+        out[k] = values[kept[k]]
+
+
+@compiled
+def normalise(log_probs: Floats, weights: Floats, powers: Floats) -> None:
+    """Make log-probabilities of the kept candidates sum to one."""
+    weights[:] = log_probs
+    normaliser = largest(log_probs) + math.log(exponentials(weights, powers))
+    for k in range(log_probs.shape[0]):
+        log_probs[k] -= normaliser
 
 
 @compiled
@@ -60,8 +115,8 @@ def solve_games(
     base: Floats,
     payoffs: Floats,
     temperatures: Floats,
-    start: Floats,
-    warm: bool,
+    given: Floats,
+    start: int,
     policy: Floats,
     reserves: Floats,
     incentives: Floats,
@@ -71,70 +126,50 @@ def solve_games(
     """Solve every game of a batch; the last five arguments are filled in.
 
     Candidates of no probability and principals who are indifferent between all others are set aside first,
-    so that padding changes nothing, to the last bit.
+    so that padding changes nothing, to the last bit. Payoffs are measured from the highest of their row,
+    in units of the temperature, so that an offset costs no accuracy.
+
+    Args:
+        given: [B, J] reserves to start from or to commit to; not read for a COLD start.
+        start: COLD, WARM or COMMITTED.
     """
     games, principals, tokens = payoffs.shape
     kept, active = np.empty(tokens, np.int64), np.empty(principals, np.int64)
-    flat_values, all_log_base, all_policy = np.empty(principals * tokens), np.empty(tokens), np.empty(tokens)
-    all_reserves, all_start, origin = np.empty(principals), np.empty(principals), np.empty(principals)
+    per_payoff, per_token, per_principal = np.empty(principals * tokens), np.empty((5, tokens)), np.empty(principals)
     for game in range(games):
         temperature = temperatures[game]
-        largest = -math.inf
-        num_kept = 0
-        for k in range(tokens):
-            if base[game, k] > -math.inf:
-                kept[num_kept] = k
-                num_kept += 1
-                largest = max(largest, base[game, k])
-        total = 0.0
-        for k in range(num_kept):
-            total += math.exp(base[game, kept[k]] - largest)
-        normaliser = largest + math.log(total)
-        for k in range(num_kept):
-            all_log_base[k] = base[game, kept[k]] - normaliser
-        num_active = 0
+        policy[game] = 0.0
+        incentives[game] = 0.0
+        steps[game] = 0
+        gaps[game] = 0.0
+        size = possible_candidates(base[game], kept)
+        log_base, chosen, powers = per_token[0, :size], per_token[1, :size], per_token[2, :size]
+        log_weights, weights = per_token[3, :size], per_token[4, :size]
+        gather(base[game], kept, log_base)
+        normalise(log_base, weights, powers)
+        count = 0
         for j in range(principals):
-            lowest, highest = math.inf, -math.inf
-            for k in range(num_kept):
-                lowest = min(lowest, payoffs[game, j, kept[k]])
-                highest = max(highest, payoffs[game, j, kept[k]])
-            origin[j] = highest
-            if highest > lowest:
-                active[num_active] = j
-                num_active += 1
-        values = flat_values[: num_active * num_kept].reshape(num_active, num_kept)
-        for row in range(num_active):
-            j = active[row]
-            all_start[row] = (start[game, j] - origin[j]) / temperature if warm else 0.0
-            for k in range(num_kept):
-                values[row, k] = (payoffs[game, j, kept[k]] - origin[j]) / temperature
-        log_base, found, chosen = all_log_base[:num_kept], all_reserves[:num_active], all_policy[:num_kept]
-        if num_active > 0:
-            steps[game] = solve_one(log_base, values, all_start[:num_active], warm, found, chosen)
-            gaps[game] = certified_gap(log_base, values, found, chosen) * temperature
+            gather(payoffs[game, j], kept, weights)
+            origin = largest(weights)
+            reserves[game, j] = origin + temperature
+            if smallest(weights) < origin or start == COMMITTED:
+                for k in range(size):
+                    per_payoff[count * size + k] = (weights[k] - origin) / temperature
+                per_principal[count] = (given[game, j] - origin) / temperature if start != COLD else 0.0
+                active[count] = j
+                count += 1
+        values, found = per_payoff[: count * size].reshape(count, size), per_principal[:count]
+        if count == 0:
+            chosen[:] = log_base
+            multiply(chosen, 1.0 / exponentials(chosen, powers))
         else:
-            steps[game] = 0
-            gaps[game] = 0.0
-        for j in range(principals):
-            reserves[game, j] = origin[j] + temperature
-            for k in range(tokens):
-                incentives[game, j, k] = 0.0
-        chosen[:] = log_base
-        for row in range(num_active):
+            steps[game] = solve_one(log_base, values, start, found, chosen, weights, powers)
+            gap = certified_gap(log_base, values, found, chosen, log_weights, weights, powers)
+            gaps[game] = gap * temperature
+        for row in range(count):
             j = active[row]
-            reserves[game, j] = origin[j] + found[row] * temperature
-            for k in range(num_kept):
-                paid = max(values[row, k] - found[row], 0.0)
-                incentives[game, j, kept[k]] = paid * temperature
-                chosen[k] += paid
-        largest = -math.inf
-        for k in range(num_kept):
-            largest = max(largest, chosen[k])
-        total = 0.0
-        for k in range(num_kept):
-            chosen[k] = math.exp(chosen[k] - largest)
-            total += chosen[k]
-        for k in range(tokens):
-            policy[game, k] = 0.0
-        for k in range(num_kept):
-            policy[game, kept[k]] = chosen[k] / total
+            reserves[game, j] += (found[row] - 1.0) * temperature
+            for k in range(size):
+                incentives[game, j, kept[k]] = max(values[row, k] - found[row], 0.0) * temperature
+        for k in range(size):
+            policy[game, kept[k]] = chosen[k]

@@ -9,6 +9,7 @@ import numpy as np
 from cage_core.kernels.compiling import Floats, compiled
 from cage_core.kernels.conditions import evaluate
 from cage_core.kernels.linear_system import solve_in_place
+from cage_core.kernels.loops import add_payments, subtract_payments
 from cage_core.kernels.response import best_reserve
 
 MAX_STEPS = 40
@@ -41,24 +42,27 @@ def scale_rows(jacobian: Floats, shortfalls: Floats, target: float) -> None:
 
 
 @compiled
-def sweep(log_base: Floats, payoffs: Floats, reserves: Floats, log_weights: Floats) -> None:
-    """One Gauss-Seidel sweep in place: every principal in turn answers the others exactly."""
-    principals, tokens = payoffs.shape
-    for k in range(tokens):
-        log_weights[k] = log_base[k]
-    for j in range(principals):
-        for k in range(tokens):
-            log_weights[k] += max(payoffs[j, k] - reserves[j], 0.0)
-    for j in range(principals):
-        for k in range(tokens):
-            log_weights[k] -= max(payoffs[j, k] - reserves[j], 0.0)
-        reserves[j] = best_reserve(log_weights, payoffs[j], reserves[j])
-        for k in range(tokens):
-            log_weights[k] += max(payoffs[j, k] - reserves[j], 0.0)
+def sweep(
+    log_base: Floats, payoffs: Floats, reserves: Floats, log_weights: Floats, weights: Floats, powers: Floats
+) -> None:
+    """One Gauss-Seidel sweep in place: every principal in turn answers the others exactly.
+
+    Args:
+        log_weights, weights, powers: [N] scratch.
+    """
+    log_weights[:] = log_base
+    for j in range(payoffs.shape[0]):
+        add_payments(payoffs[j], reserves[j], log_weights)
+    for j in range(payoffs.shape[0]):
+        subtract_payments(payoffs[j], reserves[j], log_weights)
+        reserves[j] = best_reserve(log_weights, payoffs[j], reserves[j], weights, powers)
+        add_payments(payoffs[j], reserves[j], log_weights)
 
 
 @compiled
-def newton(log_base: Floats, payoffs: Floats, reserves: Floats, policy: Floats) -> tuple[int, bool]:
+def newton(
+    log_base: Floats, payoffs: Floats, reserves: Floats, policy: Floats, weights: Floats, powers: Floats
+) -> tuple[int, bool]:
     """Improve the reserves in place until they are an equilibrium; returns steps taken and success.
 
     A Newton step is halved until the residual falls; where it does not, an exact sweep takes its place.
@@ -66,12 +70,13 @@ def newton(log_base: Floats, payoffs: Floats, reserves: Floats, policy: Floats) 
     Args:
         log_base: [N]; payoffs: [J, N]; reserves: [J] start in, answer out.
         policy: [N] out, the policy the reserves induce.
+        weights, powers: [N] scratch.
     """
     principals = payoffs.shape[0]
     shortfalls, residual, direction = np.empty(principals), np.empty(principals), np.empty(principals)
     jacobian = np.empty((principals, principals))
     trial = np.empty(principals)
-    evaluate(log_base, payoffs, reserves, policy, shortfalls, jacobian)
+    evaluate(log_base, payoffs, reserves, policy, shortfalls, jacobian, powers)
     size = residuals(shortfalls, 1.0, residual)
     for step in range(MAX_STEPS):
         if size <= TOLERANCE:
@@ -85,7 +90,7 @@ def newton(log_base: Floats, payoffs: Floats, reserves: Floats, policy: Floats) 
                 break
             for j in range(principals):
                 trial[j] = reserves[j] - length * direction[j]
-            evaluate(log_base, payoffs, trial, policy, shortfalls, jacobian)
+            evaluate(log_base, payoffs, trial, policy, shortfalls, jacobian, powers)
             new_size = residuals(shortfalls, 1.0, residual)
             if new_size < (1.0 - 1e-4 * length) * size:
                 accepted = True
@@ -96,9 +101,9 @@ def newton(log_base: Floats, payoffs: Floats, reserves: Floats, policy: Floats) 
             size = new_size
             continue
         if size <= ROUNDING:
-            evaluate(log_base, payoffs, reserves, policy, shortfalls, jacobian)
+            evaluate(log_base, payoffs, reserves, policy, shortfalls, jacobian, powers)
             return step, True
-        sweep(log_base, payoffs, reserves, policy)
-        evaluate(log_base, payoffs, reserves, policy, shortfalls, jacobian)
+        sweep(log_base, payoffs, reserves, policy, weights, powers)
+        evaluate(log_base, payoffs, reserves, policy, shortfalls, jacobian, powers)
         size = residuals(shortfalls, 1.0, residual)
     return MAX_STEPS, size <= ROUNDING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from cage_core.kernels.compiling import Floats, compiled
+from cage_core.kernels.loops import add_payments, count_between, exponentials, largest, smallest, split
 
 MAX_PIECES = 200
 
@@ -50,58 +51,40 @@ def piece_root(low: float, high: float, shortfall: float) -> float:
 
 
 @compiled
-def best_reserve(log_weights: Floats, payoffs: Floats, trial: float) -> float:
+def best_reserve(log_weights: Floats, payoffs: Floats, trial: float, weights: Floats, powers: Floats) -> float:
     """Reserve of the best response to the others (docs/paper.md, eq. 2), from a trial reserve near it.
 
     With weights a, H(m) = sum over low of a (m - v - 1) - sum over high of a exp(v - m) is increasing, concave
     and once differentiable, and its root is the reserve. The closed form on the piece around a trial on
-    one side of the root lands on the other side; where the two bracket no token's payoff the answer is exact.
+    one side of the root lands on the other side; where no token's payoff lies in between, it is the root.
 
     Args:
         log_weights: [N] log pi0 plus the others' incentives, up to a constant.
         payoffs: [N] of the principal who responds.
-        trial: where to look first.
+        trial: where to look first; any number, or -inf.
+        weights, powers: [N] scratch.
     """
-    tokens = payoffs.shape[0]
-    lower, upper = -math.inf, math.inf
-    lowest, highest = math.inf, -math.inf
-    for k in range(tokens):
-        lowest = min(lowest, payoffs[k])
-        highest = max(highest, payoffs[k])
-    trial = min(max(trial, lowest), highest + 1.0)
+    top = largest(payoffs)
+    lower, upper = smallest(payoffs), math.inf
+    trial = min(max(trial, lower), top + 1.0)
     for _ in range(MAX_PIECES):
-        largest = -math.inf
-        for k in range(tokens):
-            largest = max(largest, log_weights[k] + max(payoffs[k] - trial, 0.0))
-        low, high, shortfall = 0.0, 0.0, 0.0
-        for k in range(tokens):
-            excess = payoffs[k] - trial
-            if excess > 0.0:
-                high += math.exp(log_weights[k] + excess - largest)
-            else:
-                weight = math.exp(log_weights[k] - largest)
-                low += weight
-                shortfall -= weight * excess
+        weights[:] = log_weights
+        add_payments(payoffs, trial, weights)
+        exponentials(weights, powers)
+        low, high, shortfall = split(weights, payoffs, trial)
         value = shortfall - low - high
         if value < 0.0:
-            lower = trial
+            lower = max(lower, trial)
         else:
-            upper = trial
+            upper = min(upper, trial)
+        target = math.inf
         if low > 0.0:
-            step = piece_root(low, high, shortfall)
-        else:
-            step = -value / (low + high)
-        target = trial + step
-        crossed = False
-        for k in range(tokens):
-            if (payoffs[k] > trial) != (payoffs[k] > target):
-                crossed = True
-                break
-        if not crossed and low > 0.0:
-            return target
+            target = trial + piece_root(low, high, shortfall)
+            if count_between(payoffs, trial, target) == 0:
+                return target
         if not lower < target < upper:
-            # The tangent of a concave function never passes its root from below: safe, if slower.
-            target = 0.5 * (lower + upper) if upper < math.inf and lower > -math.inf else trial - value / (low + high)
+            # A tangent of a concave function never passes its root from below: safe, if slower.
+            target = 0.5 * (lower + upper) if upper < math.inf else trial - value / (low + high)
             if not lower < target < upper:
                 return trial
         trial = target
