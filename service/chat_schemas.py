@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
 
-from cage_core.engine import TokenLogprob
+from cage_core.engine import TokenLogprob, TokenTrace
 
 _MAX_MESSAGES = 500
 _MAX_STOPS = 4
@@ -54,6 +54,7 @@ class CageOptions(BaseModel):
         default=0.0,
         description="How much weights adapt within the answer towards principals that it has served least.",
     )
+    explain: bool = Field(default=False, description="Whether the answer says who moved each of its tokens.")
 
 
 class StreamOptions(BaseModel):
@@ -129,6 +130,35 @@ class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+
+
+class TokenReport(BaseModel):
+    """Who moved one token; amounts in payoff units, by principal."""
+
+    token: str
+    base_probability: float = Field(description="Of the plain model, among the plausible tokens.")
+    probability: float = Field(description="Of the equilibrium policy.")
+    incentives: dict[str, float] = Field(description="What each principal paid for this token.")
+    reserves: dict[str, float] = Field(description="What each principal kept: it pays for tokens worth more to it.")
+    externalities: dict[str, float] = Field(description="What each principal's presence cost the others here.")
+    gap: float
+
+    @classmethod
+    def of(cls, trace: TokenTrace, principals: Sequence[str]) -> Self:
+        """The engine's trace, by principal."""
+
+        def named(amounts: Sequence[float]) -> dict[str, float]:
+            return dict(zip(principals, amounts, strict=True))
+
+        return cls(
+            token=trace.text,
+            base_probability=trace.base_probability,
+            probability=trace.probability,
+            incentives=named(trace.incentives),
+            reserves=named(trace.reserves),
+            externalities=named(trace.externalities),
+            gap=trace.gap,
+        )
 
 
 class CageReport(BaseModel):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cage_core.blending import METHODS
+from cage_core.blending import METHODS, externalities
 from cage_core.engine.sequence import Sequence, TokenGame
 from cage_core.equilibrium import solve_equilibrium
 from cage_core.game import Game
@@ -106,6 +106,8 @@ def _solve(mode: str, indices: list[int], batch: _Batch, sequences: ListOf[Seque
     tensors = (batch.tokens[indices], game.base_log_probs, batch.rewards[indices], solved.policy)
     tokens, base, rewards, policy = (_array(t) for t in tensors)
     incentives, reserves, gap = (_array(t) for t in (solved.incentives, solved.reserves, solved.gap))
+    traced = any(sequences[index].request.traced for index in indices)
+    prices = _array(externalities(game, solved.policy)) if traced else None
     return [
         TokenGame(
             tokens=tokens[k],
@@ -114,6 +116,7 @@ def _solve(mode: str, indices: list[int], batch: _Batch, sequences: ListOf[Seque
             policy=policy[k],
             incentives=incentives[k],
             reserves=reserves[k],
+            externalities=None if prices is None else prices[k],
             gap=float(gap[k]),
         )
         for k, index in enumerate(indices)

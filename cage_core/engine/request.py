@@ -104,6 +104,7 @@ class TokenTrace:
         base_probability, probability: of the chosen token, among the candidates.
         incentives: [principals] what each paid for the chosen token, payoff units.
         reserves: [principals] what each kept, payoff units.
+        externalities: [principals] what the presence of each cost the others at this token, payoff units.
         gap: certified equilibrium gap, payoff units.
     """
 
@@ -113,6 +114,7 @@ class TokenTrace:
     probability: float
     incentives: tuple[float, ...]
     reserves: tuple[float, ...]
+    externalities: tuple[float, ...]
     gap: float
 
 

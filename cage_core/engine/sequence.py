@@ -44,6 +44,7 @@ class TokenGame:
         policy: [candidates] final probabilities.
         incentives: [principals or more, candidates] payments, payoff units.
         reserves: [principals or more] payoff units.
+        externalities: [principals or more] payoff units; None where no trace was asked for.
         gap: payoff units.
     """
 
@@ -53,6 +54,7 @@ class TokenGame:
     policy: NDArray[Any]
     incentives: NDArray[Any]
     reserves: NDArray[Any]
+    externalities: NDArray[Any] | None
     gap: float
 
 
@@ -186,7 +188,7 @@ class Sequence:
         kl_nats = float(policy[moved] @ (np.log(policy[moved]) - base_log_probs[moved]))
         self._moments = self._moments.plus(advantages, game.gap, kl_nats)
         if self.request.traced:
-            self._trace(game, chosen)
+            self._traces.append(self._trace(game, chosen))
         if len(policy) > 1:
             context = TokenContext(tuple(base_log_probs.tolist()), tuple(map(tuple, rewards.tolist())))
             self._sample_context(context)
@@ -199,19 +201,20 @@ class Sequence:
         possible = [int(index) for index in likeliest if game.policy[index] > 0]
         return TokenLogprob(*entry(chosen), tuple(TokenLogprob(*entry(index)) for index in possible))
 
-    def _trace(self, game: TokenGame, chosen: int) -> None:
+    def _trace(self, game: TokenGame, chosen: int) -> TokenTrace:
         principals = len(self.principals)
         token = int(game.tokens[chosen])
-        trace = TokenTrace(
+        externalities = () if game.externalities is None else tuple(game.externalities[:principals].tolist())
+        return TokenTrace(
             token=token,
             text=self._decode([token]),
             base_probability=float(np.exp(game.base_log_probs[chosen])),
             probability=float(game.policy[chosen]),
             incentives=tuple(game.incentives[:principals, chosen].tolist()),
             reserves=tuple(game.reserves[:principals].tolist()),
+            externalities=externalities,
             gap=game.gap,
         )
-        self._traces.append(trace)
 
     def _sample_context(self, context: TokenContext) -> None:
         """Reservoir sampling (Vitter 1985, algorithm R): every contested token is kept with equal probability."""

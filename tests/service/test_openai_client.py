@@ -73,6 +73,17 @@ def test_logprobs_whole_and_streamed(client: openai.OpenAI) -> None:
     assert streamed == whole.logprobs.content
 
 
+def test_an_explained_answer_says_who_moved_each_token(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, extra_body={"cage": {"explain": True}})
+    tokens = answer.cage["tokens"]
+    assert len(tokens) == answer.usage.completion_tokens
+    assert "".join(token["token"] for token in tokens) == answer.choices[0].message.content
+    for token in tokens:
+        assert set(token["incentives"]) == set(answer.cage["weights"])
+        assert min(token["externalities"].values()) >= 0
+    assert any(max(token["incentives"].values()) > 0 for token in tokens)
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
 
