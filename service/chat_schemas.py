@@ -179,6 +179,7 @@ class CageReport(BaseModel):
         default=None,
         description="How far the answer went each principal's way, in standard deviations of ordinary answers.",
     )
+    tokens: list[TokenReport] | None = Field(default=None, description="One for each token, if `explain` was set.")
 
 
 class Logprob(BaseModel):
