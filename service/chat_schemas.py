@@ -54,6 +54,9 @@ class CageOptions(BaseModel):
         default=0.0,
         description="How much weights adapt within the answer towards principals that it has served least.",
     )
+    kl_budget_nats: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = Field(
+        default=None, description="KL of every token's policy to the plain model, instead of a strength."
+    )
     explain: bool = Field(default=False, description="Whether the answer says who moved each of its tokens.")
 
 

@@ -174,5 +174,8 @@ def check_steering(steering: Steering) -> None:
     for name, value in numbers.items():
         if not 0 <= value < float("inf"):
             raise InvalidDecodeRequest(f"{name} must be a finite number >= 0, not {value}")
+    budget = steering.kl_budget_nats
+    if budget is not None and not (0 < budget < float("inf") and steering.mode in ("equilibrium", "linear")):
+        raise InvalidDecodeRequest("a KL budget is a finite number of nats > 0, for mode equilibrium or linear")
     if steering.mode == "committed" and not steering.weights.keys() <= (steering.reserves or {}).keys():
         raise InvalidDecodeRequest("mode 'committed' needs a reserve for every principal")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cage_core.blending import METHODS, externalities
+from cage_core.blending import METHODS, externalities, strength_for_kl
 from cage_core.engine.sequence import Sequence, TokenGame
 from cage_core.equilibrium import solve_equilibrium
 from cage_core.game import Game
@@ -20,6 +20,9 @@ from cage_core.game import Game
 # (scaling both changes nothing), so strength is what users set, and these make one unit of it comparable between
 # modes: docs/decisions/0003-strength-and-temperature.md.
 MODES = {"equilibrium": 0.1, "committed": 0.1, "linear": 1.0, "base": 1.0}
+
+# Beyond this factor a policy does not change any more, but its payoffs lose digits.
+_STRONGEST = 1000.0
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ def solve_games(log_probs: Tensor, sequences: ListOf[Sequence], lexicons: Tensor
     """
     batch = _gather(log_probs, sequences, lexicons)
     results: list[TokenGame | None] = [None] * len(sequences)
-    indices_of_mode: dict[str, list[int]] = defaultdict(list)
+    alike: dict[tuple[str, float | None], list[int]] = defaultdict(list)
     for index, sequence in enumerate(sequences):
-        indices_of_mode[sequence.request.steering.mode].append(index)
-    for mode, indices in indices_of_mode.items():
-        for index, game in zip(indices, _solve(mode, indices, batch, sequences), strict=True):
+        steering = sequence.request.steering
+        alike[steering.mode, steering.kl_budget_nats].append(index)
+    for (mode, kl_budget_nats), indices in alike.items():
+        for index, game in zip(indices, _solve(mode, kl_budget_nats, indices, batch, sequences), strict=True):
             results[index] = game
     return [game for game in results if game is not None]
 
@@ -100,8 +104,12 @@ def _add_lexical_rewards(rewards: Tensor, tokens: Tensor, sequences: ListOf[Sequ
                 rewards[b, j] += lexicons[rule.lexicon, tokens[b]]
 
 
-def _solve(mode: str, indices: list[int], batch: _Batch, sequences: ListOf[Sequence]) -> list[TokenGame]:
+def _solve(
+    mode: str, kl_budget_nats: float | None, indices: list[int], batch: _Batch, sequences: ListOf[Sequence]
+) -> list[TokenGame]:
     game = Game.unchecked(batch.base[indices], batch.payoffs[indices], MODES[mode])
+    if kl_budget_nats is not None:
+        game = _with_kl(game, kl_budget_nats, mode)
     solved = METHODS[mode](game, _reserves(mode, indices, batch, sequences))
     tensors = (batch.tokens[indices], game.base_log_probs, batch.rewards[indices], solved.policy)
     tokens, base, rewards, policy = (_array(t) for t in tensors)
@@ -121,6 +129,12 @@ def _solve(mode: str, indices: list[int], batch: _Batch, sequences: ListOf[Seque
         )
         for k, index in enumerate(indices)
     ]
+
+
+def _with_kl(game: Game, kl_budget_nats: float, mode: str) -> Game:
+    """The game at the strength that spends the budget; where none spends it all, at the strongest."""
+    strength = strength_for_kl(game, kl_budget_nats, mode).clamp(max=_STRONGEST)
+    return Game.unchecked(game.base_log_probs, game.payoffs * strength[:, None, None], game.temperature)
 
 
 def _reserves(mode: str, indices: list[int], batch: _Batch, sequences: ListOf[Sequence]) -> Tensor | None:

@@ -22,6 +22,8 @@ class Steering:
         mode: how the principals combine, a key of `cage_core.engine.games.MODES`.
         balance: how much weights adapt within the answer towards principals that it has served least, per nat of
             running advantage; 0 leaves them as they are.
+        kl_budget_nats: KL of every token's policy to the plain model, instead of a fixed strength; tokens on which
+            the principals cannot spend it get the most they can.
         reserves: principal name -> reserve, payoff units; bids of mode "committed", else where the solver starts.
     """
 
@@ -29,6 +31,7 @@ class Steering:
     strength: float = 1.0
     mode: str = "equilibrium"
     balance: float = 0.0
+    kl_budget_nats: float | None = None
     reserves: Mapping[str, float] | None = None
 
 

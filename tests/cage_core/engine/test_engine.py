@@ -153,6 +153,8 @@ def test_a_full_queue_refuses(model: LanguageModel) -> None:
         (request(weights={"calm": float("nan")}), "calm must be a finite number >= 0"),
         (request(strength=float("inf")), "strength must be a finite number >= 0"),
         (request(balance=-1.0), "balance must be a finite number >= 0"),
+        (request(kl_budget_nats=0.0), "a KL budget is a finite number of nats > 0"),
+        (request(kl_budget_nats=0.1, mode="base"), "for mode equilibrium or linear"),
         (request(mode="committed"), "needs a reserve for every principal"),
         (replace(request(), steering=Steering({"calm": 1.0})), "planned for other principals"),
         (request(max_tokens=1000), "prompt of 12 tokens plus max_tokens 1000 exceed the context of 256"),
@@ -201,3 +203,16 @@ def test_balance_favours_whom_the_answer_has_served_least(engine: Engine) -> Non
         return float(np.min(np.mean([a.features for a in answers], axis=0)))
 
     assert worst(1.0) > worst(0.0)
+
+
+@pytest.mark.parametrize("mode", ["equilibrium", "linear"])
+def test_a_kl_budget_is_spent_and_not_overdrawn(engine: Engine, mode: str) -> None:
+    answers = [engine.answer(request(seed, mode=mode, kl_budget_nats=0.05, max_tokens=40)) for seed in range(6)]
+    spent = float(np.mean([a.mean_kl_nats for a in answers]))
+    assert 0.04 < spent <= 0.05 + 1e-9
+
+
+def test_committed_reserves_are_the_bids_themselves(engine: Engine) -> None:
+    asked = request(3, mode="committed", reserves={"calm": 0.2, "kind": 0.3}, strength=2.0)
+    answer = engine.answer(replace(asked, traced=True))
+    assert all(trace.reserves == pytest.approx((0.2, 0.3)) for trace in answer.traces)
