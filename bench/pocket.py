@@ -22,7 +22,7 @@ from bench.machine import machine
 from cage_core.pocket import POCKET_DIR
 from cage_core.pocket.base_training import held_out_perplexity
 from cage_core.pocket.corpus import Corpus
-from cage_core.pocket.quality import repeats_itself, valid_sentence_share
+from cage_core.pocket.quality import is_on_topic, repeats_itself, valid_sentence_share
 from cage_core.pocket.sampling import SampledAnswer, sample_answers
 from cage_core.pocket.scorers import SCORERS
 
@@ -52,6 +52,7 @@ class PolicyFigures:
     ended_share: float
     valid_sentence_share: float
     repeating_share: float
+    on_topic_share: float
     samples: list[dict[str, str]]
 
 
@@ -71,6 +72,7 @@ def _measure(answers: Sequence[SampledAnswer], base: Sequence[SampledAnswer]) ->
         ended_share=statistics.mean(a.ended for a in answers),
         valid_sentence_share=statistics.mean(valid_sentence_share(a.text) for a in answers),
         repeating_share=statistics.mean(repeats_itself(a.text) for a in answers),
+        on_topic_share=statistics.mean(is_on_topic(a.prompt, a.text) for a in answers),
         samples=[{"prompt": a.prompt, "answer": a.text} for a in answers[:_SAMPLES_SHOWN]],
     )
 
@@ -80,11 +82,13 @@ def _table(policies: Mapping[str, PolicyFigures], perplexity: float, here: Mappi
         "# Pocket principals, each alone",
         "",
         f"{_PROMPTS} held-out prompts, temperature 1, min-p 0.02; mean ± standard error. Held-out perplexity of the "
-        f"base: {perplexity:.3f}.",
+        f"base: {perplexity:.3f}. Ended: within 120 tokens. Valid: share of sentences that are word for word "
+        "of the corpus. Repeats: answers that say a sentence twice. On topic: about what was asked; half of the "
+        "questions are free wordings that the training never saw.",
         f"{here['processor']}, 1 thread, Python {here['python']}, torch {here['torch']}, {here['date']}.",
         "",
-        f"| policy | {' | '.join(SCORERS)} | own gain | KL/token | tokens | ended | valid | repeats |",
-        "|---" * (len(SCORERS) + 7) + "|",
+        f"| policy | {' | '.join(SCORERS)} | own gain | KL/token | tokens | ended | valid | repeats | on topic |",
+        "|---" * (len(SCORERS) + 8) + "|",
     ]
     for name, p in policies.items():
         scores = " | ".join(_plus_minus(p.scores[s]) for s in SCORERS)
@@ -92,7 +96,7 @@ def _table(policies: Mapping[str, PolicyFigures], perplexity: float, here: Mappi
         lines.append(
             f"| {name} | {scores} | {gain} | {_plus_minus(p.kl_nats_per_token, 3)} | "
             f"{p.answer_tokens.mean:.0f} | {p.ended_share:.0%} | {p.valid_sentence_share:.1%} | "
-            f"{p.repeating_share:.0%} |"
+            f"{p.repeating_share:.0%} | {p.on_topic_share:.0%} |"
         )
     for name, p in policies.items():
         lines += ["", f"## {name}", ""]

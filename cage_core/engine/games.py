@@ -19,7 +19,7 @@ from cage_core.game import Game
 # Agent temperature of each mode, payoff units, at strength 1. Temperature and strength are one degree of freedom
 # (scaling both changes nothing), so strength is what users set, and these make one unit of it comparable between
 # modes: docs/decisions/0003-strength-and-temperature.md.
-MODES = {"equilibrium": 0.1, "committed": 0.1, "linear": 1.0, "base": 1.0}
+MODES = {"equilibrium": 0.5, "committed": 0.5, "linear": 1.0, "base": 1.0}
 
 # Beyond this factor a policy does not change any more, but its payoffs lose digits.
 _STRONGEST = 1000.0

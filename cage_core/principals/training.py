@@ -9,6 +9,7 @@ log-likelihood most easily gets by collapsing to very short answers; a soft labe
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +21,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from cage_core.principals.likelihood import (
-    answer_features,
-    chunks,
-    encode_answer,
-)
+from cage_core.errors import CageError, InvalidModel
+from cage_core.principals.likelihood import answer_features, chunks, encode_answer
 from cage_core.principals.pairs import InvalidPairs, PreferencePair, read_pairs
 from cage_core.principals.preference_optimisation import (
     EncodedPair,
@@ -37,6 +35,7 @@ from cage_core.principals.preference_optimisation import (
 __all__ = [
     "InvalidPairs",
     "PreferencePair",
+    "TrainingDiverged",
     "TrainingReport",
     "TrainingSettings",
     "read_pairs",
@@ -48,6 +47,11 @@ _FEWEST_PAIRS = 8
 _MARGIN_SHARPNESS = 4.0
 _LABEL_WITHOUT_MARGIN = 0.9
 _HELD_OUT_SHARE = 0.1
+_SMALLEST_SCALE = 1e-6
+
+
+class TrainingDiverged(CageError):
+    """The optimisation left the finite numbers."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +88,21 @@ def train_principal(
         progress: called after every step with (step, steps, smoothed loss in nats).
     Raises:
         InvalidPairs: too few pairs, an unusable name, or a pair that is too long.
+        InvalidModel: `model_dir` holds no model.
+        TrainingDiverged: the weights are no longer finite; nothing is written.
     """
     if not _NAME.fullmatch(settings.name):
         raise InvalidPairs(f"name {settings.name!r} must match {_NAME.pattern}; choose another name")
     if len(pairs) < _FEWEST_PAIRS:
         raise InvalidPairs(f"{len(pairs)} pairs are too few; give at least {_FEWEST_PAIRS}, better some hundred")
+    if not (model_dir / "config.json").is_file():
+        raise InvalidModel(f"{model_dir} lacks config.json; give the directory of a Hugging Face model")
     started = time.monotonic()
     encoded = _encode_pairs(model_dir, pairs, settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model = _with_adapter(model_dir, settings)
-        order = torch.randperm(len(encoded)).tolist()
-        held_out_count = max(2, round(_HELD_OUT_SHARE * len(encoded)))
-        held_out = [encoded[i] for i in order[:held_out_count]]
-        training = [encoded[i] for i in order[held_out_count:]]
+        training, held_out = _split(pairs, encoded)
         steps, loss = optimise(model, training, settings, progress)
     margins = settings.beta * (log_ratios(model, held_out) - base_log_ratios(model, held_out))
     scale = _feature_scale(model, held_out)
@@ -128,6 +133,17 @@ def _encode_pairs(model_dir: Path, pairs: Sequence[PreferencePair], settings: Tr
     return encoded
 
 
+def _split(
+    pairs: Sequence[PreferencePair], encoded: Sequence[EncodedPair]
+) -> tuple[list[EncodedPair], list[EncodedPair]]:
+    """(training, held out): pairs to one prompt stay together, but for one prompt that may lie on the border."""
+    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
+    rank = dict(zip(prompts, torch.randperm(len(prompts)).tolist(), strict=True))
+    order = sorted(range(len(pairs)), key=lambda i: rank[pairs[i].prompt])
+    held_out_count = max(2, round(_HELD_OUT_SHARE * len(pairs)))
+    return [encoded[i] for i in order[held_out_count:]], [encoded[i] for i in order[:held_out_count]]
+
+
 def _label(margin: float | None) -> float:
     if margin is None:
         return _LABEL_WITHOUT_MARGIN
@@ -147,8 +163,11 @@ def _with_adapter(model_dir: Path, settings: TrainingSettings) -> PeftModel:
 def _feature_scale(model: PeftModel, pairs: Sequence[EncodedPair]) -> float:
     answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
     features = torch.cat([answer_features(model, part) for part in chunks(answers, 32)])
+    scale = features.double().std().item()
+    if not math.isfinite(scale):
+        raise TrainingDiverged("training diverged; lower the learning rate, or look for extreme margins in the pairs")
     # A principal that equals the base has features of zero; the floor keeps the scale a divisor.
-    return max(features.double().std().item(), 1e-6)
+    return max(scale, _SMALLEST_SCALE)
 
 
 def _write(model: PeftModel, model_dir: Path, settings: TrainingSettings, scale: float, out_dir: Path) -> None:

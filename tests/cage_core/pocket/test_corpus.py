@@ -6,7 +6,7 @@ import pytest
 
 from cage_core.pocket.answers import compose_answer, draw_latents
 from cage_core.pocket.corpus import Corpus
-from cage_core.pocket.quality import repeats_itself, valid_sentence_share
+from cage_core.pocket.quality import is_on_topic, repeats_itself, valid_sentence_share
 from cage_core.pocket.questions import topic_question
 from cage_core.pocket.scorers import SCORERS
 from cage_core.pocket.topics import read_small_talk, read_topics
@@ -78,3 +78,11 @@ def test_a_second_answer_says_something_new() -> None:
         said = compose_answer(rng, topic, draw_latents(rng))
         more = compose_answer(rng, topic, draw_latents(rng), said)
         assert not (set(said) & set(more)) & {*topic.cores, *topic.details, *topic.cautions, *topic.plains}
+
+
+def test_an_answer_is_on_the_topic_it_was_composed_for() -> None:
+    rng = Random(2)
+    rice, bread = (topic for topic in read_topics() if topic.task in ("cook rice", "bake bread"))
+    answer = " ".join(compose_answer(rng, rice, draw_latents(rng)))
+    assert all(is_on_topic(question, answer) for question in ("How do I cook rice?", *rice.held_out_questions))
+    assert not any(is_on_topic(question, answer) for question in ("How do I bake bread?", *bread.held_out_questions))

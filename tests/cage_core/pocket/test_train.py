@@ -31,12 +31,12 @@ def test_command_trains_principals_and_records_how(tmp_path: Path) -> None:
     out = tmp_path / "weights"
     shutil.copytree(POCKET_DIR, out, ignore=shutil.ignore_patterns("principals", "README.md"))
     command = [sys.executable, "-m", "cage_core.pocket.train", "--keep-base", "--out", str(out)]
-    short = ["--prompts", "16", "--epochs", "1", "--pairs-dir", str(tmp_path / "pairs")]
+    short = ["--prompts", "6", "--epochs", "1", "--pairs-dir", str(tmp_path / "pairs")]
     subprocess.run([*command, *short], check=True, capture_output=True, timeout=100)
     assert [p.name for p in find_principals(out / "principals")] == ["brevity", "caution", "detail", "warmth"]
     record = json.loads((out / "training.json").read_text())
     assert record["principals"]["command"] == (
-        "python -m cage_core.pocket.train --keep-base --out DIR --prompts 16 --epochs 1 --pairs-dir DIR"
+        "python -m cage_core.pocket.train --keep-base --out DIR --prompts 6 --epochs 1 --pairs-dir DIR"
     )
     assert record["principals"]["command"] in (out / "README.md").read_text()
 

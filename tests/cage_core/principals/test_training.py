@@ -7,11 +7,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cage_core.errors import InvalidModel
 from cage_core.principals.catalogue import read_principal
 from cage_core.principals.likelihood import answer_features, encode_answer
 from cage_core.principals.training import (
     InvalidPairs,
     PreferencePair,
+    TrainingDiverged,
     TrainingReport,
     TrainingSettings,
     train_principal,
@@ -128,4 +130,16 @@ def test_unusable_input_is_refused(
 ) -> None:
     with pytest.raises(InvalidPairs, match=complaint):
         train_principal(base_dir, pairs, settings, tmp_path / "out", lambda *_: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_without_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match=r"lacks config\.json"):
+        train_principal(tmp_path, letter_pairs(9, None), SETTINGS, tmp_path / "out", lambda *_: None)
+
+
+def test_divergence_writes_nothing(base_dir: Path, tmp_path: Path) -> None:
+    settings = TrainingSettings("wild", learning_rate=1e30, epochs=2, batch_pairs=2)
+    with pytest.raises(TrainingDiverged, match="lower the learning rate"):
+        train_principal(base_dir, letter_pairs(16, None), settings, tmp_path / "out", lambda *_: None)
     assert not (tmp_path / "out").exists()
