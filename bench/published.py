@@ -3,6 +3,7 @@
 Nonlinear Jacobi: in each of at most 5 rounds every principal answers the round before by L-BFGS-B with
 numerical gradients and at most 8 iterations, inside 0 <= y <= payoff (payoffs shifted to a minimum of 0);
 rounds stop early once no payment moves by more than 1e-3 (arXiv 2605.13875, Algorithm 1 and experiments).
+The first round's starting point is not part of that description and matters a great deal: it is a parameter.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ class PublishedAnswer:
     stopped_by_itself: bool
 
 
-def solve_as_published(log_base: Floats, payoffs: Floats, temperature: float) -> PublishedAnswer:
-    """Play at most ROUNDS rounds from zero incentives."""
+def solve_as_published(log_base: Floats, payoffs: Floats, temperature: float, initial_share: float) -> PublishedAnswer:
+    """Play at most ROUNDS rounds; everybody first pays `initial_share` of its shifted payoffs."""
     ceilings = payoffs - payoffs.min(axis=1, keepdims=True)
-    incentives = np.zeros_like(payoffs)
+    incentives = initial_share * ceilings
     stopped = False
     for _ in range(ROUNDS):
         total = incentives.sum(axis=0)

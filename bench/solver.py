@@ -76,7 +76,7 @@ def measure(shape: tuple[int, int, int], dtype: torch.dtype, device: str) -> dic
     }
 
 
-def compare_with_published(principals: int, scale: float) -> dict[str, Any]:
+def compare_with_published(principals: int, scale: float, initial_share: float) -> dict[str, Any]:
     """Published settings against the exact solver, one core, N = 50."""
     shape = (1, principals, 50)
     theirs, ours, variations, agreements, gaps, stopped = [], [], [], [], [], 0
@@ -86,7 +86,7 @@ def compare_with_published(principals: int, scale: float) -> dict[str, Any]:
         ours.append(microseconds(partial(solve_equilibrium, game), "cpu", 0.02))
         base, payoffs = game.base_log_probs[0].numpy(), game.payoffs[0].numpy()
         started = time.perf_counter()
-        published = solve_as_published(base, payoffs, TEMPERATURE)
+        published = solve_as_published(base, payoffs, TEMPERATURE, initial_share)
         theirs.append(1e6 * (time.perf_counter() - started))
         policy = exact.policy[0].numpy()
         variations.append(0.5 * float(np.abs(published.policy - policy).sum()))
@@ -96,6 +96,7 @@ def compare_with_published(principals: int, scale: float) -> dict[str, Any]:
     return {
         "principals": principals,
         "payoff_scale": scale,
+        "initial_share": initial_share,
         "games": PUBLISHED_GAMES,
         "published_microseconds_per_call": round(statistics.median(theirs)),
         "microseconds_per_call": round(statistics.median(ours), 1),
@@ -119,9 +120,10 @@ def main() -> None:
             rows.append(measure(shape, dtype, arguments.device))
             print(json.dumps(rows[-1]), flush=True)
     if arguments.device == "cpu":
-        for principals, scale in [(2, 1.5), (3, 1.0), (3, 3.0)]:
-            comparisons.append(compare_with_published(principals, scale))
-            print(json.dumps(comparisons[-1]), flush=True)
+        for principals, scale in [(2, 1.5), (3, 1.0)]:
+            for initial_share in (0.0, 0.5):
+                comparisons.append(compare_with_published(principals, scale, initial_share))
+                print(json.dumps(comparisons[-1]), flush=True)
     if arguments.out is not None:
         report = {
             **machine(),

@@ -55,7 +55,7 @@ class Tally:
         self.largest_gap = max(self.largest_gap, float(answer.gap.max()))
         relative = float((answer.gap / temperatures).max())
         self.largest_gap_per_temperature = max(self.largest_gap_per_temperature, relative)
-        independent = float(equilibrium_gap(game, answer.incentives).max())
+        independent = float(equilibrium_gap(game, answer.incentives).nan_to_num(torch.inf).max())
         self.largest_independent_gap = max(self.largest_independent_gap, independent)
         self.largest_payoff = max(self.largest_payoff, float(game.payoffs.abs().max()))
         self.most_iterations = max(self.most_iterations, int(answer.iterations.max()))
@@ -68,7 +68,7 @@ class Tally:
         self.float32_unconverged += int((~answer.converged).sum())
         relative = float((answer.gap.double() / temperatures).max())
         self.float32_largest_gap_per_temperature = max(self.float32_largest_gap_per_temperature, relative)
-        rounded = float((equilibrium_gap(single, answer.incentives) / temperatures).max())
+        rounded = float((equilibrium_gap(single, answer.incentives) / temperatures).nan_to_num(torch.inf).max())
         self.float32_rounded_gap_per_temperature = max(self.float32_rounded_gap_per_temperature, rounded)
 
 
@@ -99,8 +99,9 @@ def opposed(rng: Generator, principals: int, tokens: int) -> Game:
 
 
 def heavy_tailed(rng: Generator, principals: int, tokens: int) -> Game:
-    """Cauchy payoffs: a few tokens matter a million times more than the rest."""
-    return _game(rng, rng.standard_cauchy(size=(BATCH, principals, tokens)), _temperatures(rng))
+    """Cauchy payoffs, cut at ten million: a few tokens matter a million times more than the rest."""
+    payoffs = rng.standard_cauchy(size=(BATCH, principals, tokens)).clip(-1e7, 1e7)
+    return _game(rng, payoffs, _temperatures(rng))
 
 
 def extreme_temperature(rng: Generator, principals: int, tokens: int) -> Game:

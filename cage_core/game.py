@@ -10,6 +10,9 @@ from torch import Tensor
 
 from cage_core.errors import InvalidGame
 
+# Reserves are rounded to 16 digits of the payoffs, and payments act in units of the temperature.
+LARGEST_PAYOFF = 1e10
+
 
 @dataclass(frozen=True, eq=False)
 class Game:
@@ -125,11 +128,18 @@ def _check_shapes(game: Game) -> None:
 
 
 def _check_values(game: Game) -> None:
-    if not bool(torch.isfinite(game.payoffs).all()):
-        raise InvalidGame("payoffs must be finite: found NaN or infinity")
     _check_temperature(game.temperature)
-    if game.base_log_probs.numel() == 0:
+    if 0 in game.batch_shape:
         return
+    coldest = game.temperature if not isinstance(game.temperature, Tensor) else float(game.temperature.detach().min())
+    highest = float(game.payoffs.detach().abs().max())
+    if not highest < math.inf:
+        raise InvalidGame("payoffs must be finite: found NaN or infinity")
+    if highest > LARGEST_PAYOFF * coldest:
+        raise InvalidGame(
+            f"payoffs reach {highest:.3g}, more than {LARGEST_PAYOFF:.0e} temperatures ({coldest:.3g}): "
+            "double precision cannot tell such payments apart; rescale the payoffs or raise the temperature"
+        )
     # One pass for the common case: the best candidate of every game is finite and nothing is NaN or +inf.
     best = game.base_log_probs.amax(dim=-1)
     if bool(torch.isfinite(best).all()):

@@ -4,14 +4,20 @@ A worker that dies gives its message back (late acknowledgement, visibility time
 task); a message that is lost all the same is made up for by the sweep.
 """
 
+import hashlib
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from celery import Celery
 
+from learner.scope import Scope
 from learner.settings import LearnerSettings
 
-QUEUE = "cage-learning"
+SWEEP_QUEUE = "cage-sweep"
+INCENTIVE_QUEUE = "cage-incentives"
+LEARNING_QUEUE = "cage-learning-{number}"
+TIDY_INTERVAL_SECONDS = 60.0
 LONGEST_TASK_SECONDS = 60
 VISIBILITY_SECONDS = 180
 
@@ -34,7 +40,8 @@ def configuration() -> dict[str, Any]:
             "interval_max": 0.0,
         },
         "task_publish_retry": False,
-        "task_default_queue": QUEUE,
+        "task_queues": {name: {} for name in all_queues(settings.learning_queues)},
+        "task_default_queue": SWEEP_QUEUE,
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
@@ -50,7 +57,12 @@ def configuration() -> dict[str, Any]:
                 "task": "learner.tasks.sweep",
                 "schedule": settings.sweep_interval_seconds,
                 "options": {"expires": settings.sweep_interval_seconds},
-            }
+            },
+            "tidy": {
+                "task": "learner.tasks.tidy",
+                "schedule": TIDY_INTERVAL_SECONDS,
+                "options": {"expires": TIDY_INTERVAL_SECONDS},
+            },
         },
     }
 
@@ -59,8 +71,26 @@ app = Celery("cage", include=["learner.tasks"], set_as_current=False)
 app.add_defaults(configuration)
 
 
-def worker_command(concurrency: int, *, with_sweep: bool) -> list[str]:
-    """The command that runs a worker; exactly one worker of an installation sends for the sweep."""
+def all_queues(learning_queues: int) -> tuple[str, ...]:
+    """Every queue of an installation."""
+    numbered = (LEARNING_QUEUE.format(number=number) for number in range(learning_queues))
+    return (*numbered, INCENTIVE_QUEUE, SWEEP_QUEUE)
+
+
+def queue_of(scope: Scope, learning_queues: int) -> str:
+    """The queue of a scope's learning: a hash of its ids, the same in every process and on every machine."""
+    key = f"{len(scope.tenant_id)}:{scope.tenant_id}:{scope.user_key}".encode()
+    number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % learning_queues
+    return LEARNING_QUEUE.format(number=number)
+
+
+def worker_command(concurrency: int, *, with_sweep: bool, queues: Collection[str] = ()) -> list[str]:
+    """The command that runs a worker; exactly one worker of an installation sends for the sweep.
+
+    Args:
+        queues: names of the queues to take from; all of them unless given.
+    """
     worker = [sys.executable, "-m", "celery", "-A", "learner.celery_app", "worker"]
-    quiet_start = ["--without-mingle", "--without-gossip"]
-    return [*worker, *quiet_start, "--concurrency", str(concurrency), *(["--beat"] if with_sweep else [])]
+    options = ["--without-mingle", "--without-gossip", "--concurrency", str(concurrency)]
+    chosen = ["--queues", ",".join(queues)] if queues else []
+    return [*worker, *options, *chosen, *(["--beat"] if with_sweep else [])]

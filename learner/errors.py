@@ -13,6 +13,10 @@ class InvalidPrincipals(InvalidInput):
     """A tenant's principals or their prior weights cannot be used."""
 
 
+class InvalidExploration(InvalidInput):
+    """There is no exploration of this name."""
+
+
 class InvalidGeneration(InvalidInput):
     """A generation's features or parameters cannot be learned from."""
 

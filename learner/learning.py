@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from learner.evidence import Evidence, accumulate
 from learner.parameters import Parameters
+from learner.posterior import posterior_of
 from learner.preferences import decoder_weights, solve_theta
 from learner.scope import Scope
 from learner.settings import LearnerSettings
@@ -23,8 +24,15 @@ from learner.store.learning import (
     unlearned_votes,
 )
 from learner.store.models import LearnerState
-from learner.store.parameters import add_parameters
-from learner.store.shares import evidence_of_others, forget_shares, save_shares, unshared_users
+from learner.store.parameters import add_parameters, load_parameters
+from learner.store.shares import (
+    anonymous_evidence,
+    evidence_of_others,
+    forget_shares,
+    save_anonymous_evidence,
+    save_shares,
+    unshared_users,
+)
 from learner.store.tenants import tenant_principals
 
 
@@ -62,18 +70,19 @@ def learn(database: Database, scope: Scope, settings: LearnerSettings, now: date
 def _learn_batch(session: Session, scope: Scope, settings: LearnerSettings, now: datetime) -> LearnOutcome | None:
     if not has_news(session, scope):
         return None
-    fingerprint = settings.constants.evidence_fingerprint
+    fingerprint = evidence_fingerprint(scope, settings)
     state = lock_state(session, scope, fingerprint, now)
     if state.constants != fingerprint:
         _start_over(session, scope, state, fingerprint)
     if settings.window_feedbacks is not None:
         expire_votes(session, scope, now, keep_newest=settings.window_feedbacks)
     votes = unlearned_votes(session, scope, settings.feedbacks_per_transaction)
-    evidence = evidence_of(state) + _change(votes, settings)
-    users = 0
+    change, users = _change(votes, settings), 0
     if scope.user_id is None:
-        taken_over, users = _take_over_users(session, scope, settings)
-        evidence = evidence + taken_over
+        from_anonymous = _take_over_anonymous(session, scope, settings, change)
+        from_users, users = _take_over_users(session, scope, settings)
+        change = from_anonymous + from_users
+    evidence = evidence_of(state) + change
     if not votes and not users:
         return None
     save_state(session, state, evidence, now)
@@ -93,6 +102,21 @@ def _change(votes: list[UnlearnedVote], settings: LearnerSettings) -> Evidence:
             observations.append(observation)
             signs.append(sign)
     return accumulate(observations, settings.constants, signs)
+
+
+def evidence_fingerprint(scope: Scope, settings: LearnerSettings) -> str:
+    """Names the settings that a scope's evidence depends on; a tenant's also on the cap."""
+    fingerprint = settings.constants.evidence_fingerprint
+    return fingerprint if scope.user_id is not None else f"{fingerprint} {settings.feedbacks_per_user_in_tenant}"
+
+
+def _take_over_anonymous(session: Session, scope: Scope, settings: LearnerSettings, change: Evidence) -> Evidence:
+    """What the tenant gains from votes without a user: leaving the name out must not get round the cap."""
+    before = anonymous_evidence(session, scope.tenant_id)
+    after = before + change
+    save_anonymous_evidence(session, scope.tenant_id, after)
+    cap = settings.feedbacks_per_user_in_tenant
+    return after.capped(cap) - before.capped(cap)
 
 
 def _take_over_users(session: Session, scope: Scope, settings: LearnerSettings) -> tuple[Evidence, int]:
@@ -119,13 +143,16 @@ def _solve(
 ) -> Parameters:
     principals = tenant_principals(session, scope.tenant_id)
     weights = {principal.name: principal.prior_weight for principal in principals}
+    names = tuple(weights)
     prior, bias = weights, 0.0
     if scope.user_id is not None:
         # A user's own votes are in the tenant's evidence too; left in the prior they would count twice.
         others = evidence_of_others(session, scope)
         prior, bias = solve_theta(others, weights, 0.0, settings.constants)
+    before = load_parameters(session, scope)
+    start = (*(prior[name] for name in names), bias)
+    posterior = posterior_of(evidence, names, start, tuple(weights.values()), settings.constants)
     theta, bias = solve_theta(evidence, prior, bias, settings.constants)
-    names = tuple(weights)
     coefficients = tuple(theta[name] for name in names)
     return Parameters(
         tenant_id=scope.tenant_id,
@@ -133,10 +160,13 @@ def _solve(
         version=version,
         principals=names,
         theta=(*coefficients, bias),
-        weights=decoder_weights(coefficients, tuple(weights.values())),
+        weights=decoder_weights(coefficients, posterior.prior_weights),
         feedback_count=evidence.feedback_count,
         learned_at=now,
         oldest_feedback_at=min((vote.changed_at for vote in votes), default=None),
+        posterior=posterior,
+        # Until the incentives are worked out under these weights, those under the last ones are the best guess.
+        reserves=before.reserves if before is not None and before.principals == names else None,
     )
 
 

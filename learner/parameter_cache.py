@@ -28,14 +28,14 @@ REDIS_REST_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class _Held:
-    """What is known of one scope; a user of whom nothing was learned has version 0 and no parameters."""
+    """What is known of one scope; of a user of whom nothing was learned, that there are no parameters."""
 
-    version: int
+    order: tuple[int, int]
     parameters: Parameters | None
 
 
-_BEING_READ = _Held(-1, None)
-_NOTHING_LEARNED = _Held(0, None)
+_BEING_READ = _Held((-1, 0), None)
+_NOTHING_LEARNED = _Held((0, 0), None)
 
 
 class ParameterCache:
@@ -100,22 +100,22 @@ class ParameterCache:
         found = self._read(scope)
         with self._lock:
             held = self._held.get(scope, _BEING_READ)
-            if found.version > held.version:
+            if found.order > held.order:
                 self._held[scope] = held = found
         return held
 
     def _read(self, scope: Scope) -> _Held:
         parameters = self._read_redis(scope)
         if parameters is not None:
-            return _Held(parameters.version, parameters)
+            return _Held(parameters.order, parameters)
         with self._database.session() as session:
             parameters = load_parameters(session, scope)
             if parameters is None:
                 if scope.user_id is not None:
                     return _NOTHING_LEARNED
-                return _Held(0, configured_parameters(session, scope.tenant_id))
+                return _Held((0, 0), configured_parameters(session, scope.tenant_id))
         self._write_redis(parameters)
-        return _Held(parameters.version, parameters)
+        return _Held(parameters.order, parameters)
 
     def _read_redis(self, scope: Scope) -> Parameters | None:
         if time.monotonic() < self._redis_rests_until:
@@ -183,12 +183,12 @@ class ParameterCache:
             if not self._unchecked:
                 self._unchecked.extend(self._held)
             scopes = [self._unchecked.popleft() for _ in range(min(SCOPES_PER_CHECK, len(self._unchecked)))]
-            versions = {scope: self._held[scope].version for scope in scopes if scope in self._held}
-        if not versions:
+            held = {scope: self._held[scope].order for scope in scopes if scope in self._held}
+        if not held:
             return
         try:
             with self._database.session() as session:
-                newer = newer_parameters(session, versions)
+                newer = newer_parameters(session, held)
         except SQLAlchemyError as error:
             logger.warning("parameter versions could not be checked: %s", error)
             return
@@ -199,9 +199,9 @@ class ParameterCache:
         """Hold a newer version of a scope in use; scopes not in use are read when they are asked for."""
         with self._lock:
             held = self._held.get(parameters.scope)
-            if held is None or parameters.version <= held.version:
+            if held is None or parameters.order <= held.order:
                 return
-            self._held[parameters.scope] = _Held(parameters.version, parameters)
+            self._held[parameters.scope] = _Held(parameters.order, parameters)
         if self._on_update is None:
             return
         try:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from learner.posterior import Posterior
 from learner.scope import Scope
 
 
@@ -20,6 +21,10 @@ class Parameters:
         weights: what decoders play, theta normalised: non-negative, sum 1.
         feedback_count: votes these parameters rest on.
         oldest_feedback_at: when the oldest vote that made this version came in; None if no vote did.
+        posterior: what the version was solved from; None before any learning.
+        revision: counts additions of reserves to the version; within a version the higher one is the newer.
+        reserves: what each principal keeps of its payoff under these weights and the tenant's strength, payoff
+            units; None until the incentives were worked out.
     """
 
     tenant_id: str
@@ -31,6 +36,19 @@ class Parameters:
     feedback_count: int
     learned_at: datetime
     oldest_feedback_at: datetime | None
+    posterior: Posterior | None = None
+    revision: int = 0
+    reserves: tuple[float, ...] | None = None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Newer parameters of a scope have a higher one."""
+        return self.version, self.revision
+
+    @property
+    def named_reserves(self) -> dict[str, float] | None:
+        """Reserves by principal."""
+        return None if self.reserves is None else dict(zip(self.principals, self.reserves, strict=True))
 
     @property
     def scope(self) -> Scope:
@@ -51,12 +69,15 @@ class Parameters:
         try:
             fields: dict[str, Any] = json.loads(text)
             oldest = fields.pop("oldest_feedback_at")
+            posterior, reserves = fields.pop("posterior"), fields.pop("reserves")
             return cls(
                 principals=tuple(fields.pop("principals")),
                 theta=tuple(map(float, fields.pop("theta"))),
                 weights=tuple(map(float, fields.pop("weights"))),
                 learned_at=datetime.fromisoformat(fields.pop("learned_at")),
                 oldest_feedback_at=None if oldest is None else datetime.fromisoformat(oldest),
+                posterior=None if posterior is None else Posterior.from_fields(posterior),
+                reserves=None if reserves is None else tuple(map(float, reserves)),
                 **fields,
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -12,13 +12,16 @@ from learner.scope import Scope
 CHANNEL = "cage:parameters"
 KEEP_SECONDS = 24 * 3600
 
-# An older version never replaces a newer one, whatever order publishers run in.
+# An older version never replaces a newer one, nor an older revision a newer one of the same version, whatever
+# order publishers run in.
 _KEEP_NEWEST = """
-local held = tonumber(redis.call('HGET', KEYS[1], 'version') or '-1')
-if held > tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1], 'body', ARGV[2])
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[4], ARGV[2]) end
+local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '-1')
+local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '-1')
+if version > tonumber(ARGV[1]) then return 0 end
+if version == tonumber(ARGV[1]) and revision > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'revision', ARGV[2], 'body', ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[5], ARGV[3]) end
 return 1
 """
 
@@ -49,7 +52,7 @@ def fetch(client: redis.Redis, scope: Scope) -> Parameters | None:
 
 
 def _keep_newest(client: redis.Redis, parameters: Parameters, channel: str) -> bool:
-    arguments = (str(parameters.version), parameters.to_json(), str(KEEP_SECONDS), channel)
+    arguments = (str(parameters.version), str(parameters.revision), parameters.to_json(), str(KEEP_SECONDS), channel)
     return bool(client.eval(_KEEP_NEWEST, 1, _key(parameters.scope), *arguments))
 
 

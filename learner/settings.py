@@ -1,8 +1,8 @@
 """The learner's settings, from environment variables that start with CAGE_."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -25,8 +25,28 @@ def normalised_database_url(url: str) -> str:
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
+def _as_vote(given: Any) -> Any:
+    """What an environment variable can say of a vote."""
+    return {"": None, "none": None, "up": 1, "down": -1, "1": 1, "+1": 1, "-1": -1}.get(given, given)
+
+
+DefaultVote = Annotated[Literal[-1, 1] | None, BeforeValidator(_as_vote)]
+
+
 class LearnerSettings(BaseSettings):
-    """Where the servers are and how learning goes; docs/decisions/0002 has the reasons for the numbers."""
+    """Where the servers are and how learning goes; docs/decisions/0002 has the reasons for the numbers.
+
+    Attributes:
+        feedbacks_per_user_in_tenant: most votes that one user, or all votes without a user, weigh in the tenant.
+        window_feedbacks: newest votes of a scope that count; None for all.
+        learning_queues: queues that scopes are spread over; the same on every machine.
+        retry_first_seconds, retry_longest_seconds: pause after a scope's first failure, doubled with each further
+            one up to the longest.
+        incentive_contexts: newest token contexts of a scope that incentives are worked out on; 0 for no incentives.
+        context_retention_days: token contexts older than this are deleted.
+        default_vote: vote that an answer without one is taken for; None for none.
+        default_vote_wait_seconds: how long an answer may wait for a vote of its own before that.
+    """
 
     model_config = SettingsConfigDict(env_prefix="CAGE_", frozen=True, extra="ignore")
 
@@ -45,6 +65,15 @@ class LearnerSettings(BaseSettings):
     feedbacks_per_transaction: PositiveInt = 1000
     regret_feedbacks: PositiveInt = 5000
     sweep_interval_seconds: PositiveFloat = 3.0
+    learning_queues: PositiveInt = 8
+    retry_first_seconds: PositiveFloat = 5.0
+    retry_longest_seconds: PositiveFloat = 3600.0
+
+    incentive_contexts: NonNegativeInt = 1000
+    context_retention_days: PositiveFloat = 30.0
+
+    default_vote: DefaultVote = None
+    default_vote_wait_seconds: PositiveFloat = 24 * 3600.0
 
     database_pool_size: PositiveInt = 5
     cached_scopes: PositiveInt = 10_000

@@ -116,20 +116,27 @@ async def _lines(
     role = _choice({"role": "assistant", "content": ""})
     yield _data(chunk(frame, [role], cage=planned.report().model_dump(exclude_none=True)))
     event = first
+    num_logprobs = 0
     try:
         async with aclosing(source):
             while not isinstance(event, Finished):
-                yield _KEEP_ALIVE if event is None else _data(chunk(frame, [_delta(planned, event)]))
+                if event is None:
+                    yield _KEEP_ALIVE
+                else:
+                    num_logprobs += len(event.logprobs)
+                    yield _data(chunk(frame, [_delta(planned, event)]))
                 event = await anext(source)
     except Exception as error:
         logger.exception("a stream failed")
         _, type_, code = errors.describe(error)
-        message = str(error) if code != "internal_error" else "internal error; the server's log has the cause"
-        yield _data(errors.error_body(message, type_, code=code))
+        yield _data(errors.error_body(errors.public_message(error), type_, code=code))
         return
     answer = event.answer
     report = planned.report(answer).model_dump(exclude_none=True)
-    yield _data(chunk(frame, [_choice({}, answer.finish_reason)], cage=report))
+    end = _choice({}, answer.finish_reason)
+    if answer.logprobs[num_logprobs:]:
+        end["logprobs"] = Logprobs.of_tokens(answer.logprobs[num_logprobs:]).model_dump()
+    yield _data(chunk(frame, [end], cage=report))
     if include_usage:
         yield _data(chunk(frame, [], usage=_usage(answer).model_dump()))
     yield "data: [DONE]\n\n"

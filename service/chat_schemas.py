@@ -14,6 +14,8 @@ _MAX_STOPS = 4
 _MAX_STOP_CHARACTERS = 200
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# The bound makes the validator refuse lone surrogates, which no tokenizer and no database takes.
+Text = Annotated[str, StringConstraints(max_length=1_000_000)]
 Weight = Annotated[FiniteFloat, Field(ge=0, le=1000)]
 
 
@@ -21,7 +23,7 @@ class TextPart(BaseModel):
     """A piece of a message; only text is understood."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class Message(BaseModel):
@@ -30,13 +32,25 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
     name: str | None = None
+    # An answer of this server, or of OpenAI's, can be sent back as it is.
+    refusal: None = None
+    annotations: list[None] | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
 
     def for_template(self) -> dict[str, str]:
         """The message as chat templates expect it."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class TextFormat(BaseModel):
+    """The only form of answer there is."""
+
+    type: Literal["text"]
 
 
 class CageOptions(BaseModel):
@@ -90,7 +104,7 @@ class ChatRequest(BaseModel):
     temperature: Annotated[FiniteFloat, Field(ge=0, le=2)] | None = None
     top_p: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: str | list[str] | None = None
+    stop: Text | list[Text] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
@@ -99,6 +113,9 @@ class ChatRequest(BaseModel):
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
     metadata: dict[str, str] | None = None
+    tools: None = None
+    tool_choice: None = None
+    response_format: TextFormat | None = None
     cage: CageOptions = Field(default_factory=CageOptions)
 
     @field_validator("messages")

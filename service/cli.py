@@ -30,6 +30,7 @@ app.add_typer(principals_app, name="principals")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(cli_learner.app, name="learner")
 app.command()(cli_learner.replay)
+app.command()(cli_learner.simulate)
 console = Console()
 
 DATA_DIR = Path(".cage")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +32,7 @@ def status(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
     """What waits to be learned, how long it has waited, and which scopes fail."""
     from learner.status import learner_status
 
-    database, _ = _connect(data_dir)
-    with database.session() as session:
+    with _connected(data_dir) as (database, _), database.session() as session:
         found = learner_status(session, datetime.now(UTC))
     if as_json:
         console.print_json(json.dumps(asdict(found), default=str))
@@ -78,8 +79,7 @@ def explore(
     """Choose how a tenant's weights explore, from its next request on."""
     from learner.store.tenants import find_tenant, set_exploration
 
-    database, _ = _connect(data_dir)
-    with database.session() as session:
+    with _connected(data_dir) as (database, _), database.session() as session:
         found = find_tenant(session, tenant)
         if found is None:
             raise typer.BadParameter(f"no tenant is called {tenant!r}")
@@ -91,9 +91,9 @@ def replay(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
     """Rebuild everything learned from the feedback table and compare; exit 1 and name scopes that differ."""
     from learner import replay as replaying
 
-    database, settings = _connect(data_dir)
     columns = (TextColumn("scopes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
+    progress = Progress(*columns, console=Console(stderr=True), disable=as_json)
+    with _connected(data_dir) as (database, settings), progress as bar:
         task = bar.add_task("replay", total=None)
         report = replaying.replay(database, settings, lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
@@ -108,14 +108,71 @@ def replay(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
     raise typer.Exit(1 if report.differences else 0)
 
 
+def simulate(
+    users: Annotated[int, typer.Option(min=1, help="Simulated users, all at once.")] = 4,
+    thumbs: Annotated[int, typer.Option(min=1, help="Thumbs that each of them gives.")] = 30,
+    taste: Annotated[str, typer.Option(help="What they secretly like; a principal, or two joined by '+'.")] = "caution",
+    then: Annotated[str, typer.Option(help="What they like from the middle on; the same unless given.")] = "",
+    explore: Annotated[bool, typer.Option(help="Play draws from the posterior (Thompson sampling).")] = False,
+    seed: Annotated[int, typer.Option(help="Fixes questions, thumbs and sampling.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Let simulated users with a hidden taste teach the real learner in memory, before a real engine; no servers."""
+    from learner.simulated_run import SimulationPlan, run
+    from service.settings import ServiceSettings
+
+    tastes = [_taste(taste), _taste(then or taste)]
+    # The simulation keeps everything in memory; the addresses are never used.
+    settings = ServiceSettings(
+        database_url=os.environ.get("CAGE_DATABASE_URL", "postgresql://none/none"),
+        redis_url=os.environ.get("CAGE_REDIS_URL", "redis://none"),
+    )
+    plan = SimulationPlan(users, thumbs, tastes[0], tastes[1], explore, seed)
+    columns = (TextColumn("thumbs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
+        task = bar.add_task("thumbs", total=users * thumbs)
+        report = run(
+            plan,
+            settings.model_directory,
+            settings.constants,
+            strength=settings.default_strength,
+            mode=settings.default_mode,
+            window=settings.window_feedbacks,
+            tick=lambda: bar.advance(task),
+        )
+    if as_json:
+        console.print_json(json.dumps(asdict(report)))
+        return
+    table = Table("thumbs", "true utility, mean of the last ten", *report.principals, title="means over the users")
+    for row in report.rows:
+        table.add_row(str(row.thumbs), f"{row.utility:.3f}", *(f"{weight:.2f}" for weight in row.weights))
+    console.print(table)
+    console.print(f"regret after {thumbs} thumbs: {report.regret:.2f} nats, bound {report.bound:.2f}")
+
+
+def _taste(given: str) -> dict[str, float]:
+    from cage_core.pocket.scorers import SCORERS
+
+    liked = [name.strip() for name in given.split("+")]
+    unknown = [name for name in liked if name not in SCORERS]
+    if unknown:
+        raise typer.BadParameter(f"nothing is called {unknown[0]!r}; users may like {', '.join(SCORERS)}")
+    return {name: liked.count(name) / len(liked) for name in SCORERS}
+
+
 def _name(scope: Scope) -> str:
     return f"tenant {scope.tenant_id}" + ("" if scope.user_id is None else f", user {scope.user_id!r}")
 
 
-def _connect(data_dir: Path) -> tuple[Database, LearnerSettings]:
+@contextlib.contextmanager
+def _connected(data_dir: Path) -> Iterator[tuple[Database, LearnerSettings]]:
     """The running system's database, unless the environment names another."""
     from service.running import adopt_running
 
     adopt_running(data_dir)
     settings = LearnerSettings.from_environment()
-    return Database(settings.database_url, pool_size=1), settings
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        yield database, settings
+    finally:
+        database.dispose()

@@ -19,8 +19,8 @@ from learner.parameters import Parameters
 from learner.scope import Scope
 from learner.store.generations import add_generation
 from learner.store.models import Generation
-from service.chat_schemas import CageReport, ChatRequest
-from service.errors import InvalidBody, UnknownModel
+from service.chat_schemas import CageReport, ChatRequest, TokenReport
+from service.errors import InvalidBody, PrincipalNotLoaded, UnknownModel
 from service.security import Caller
 from service.services import Services
 
@@ -53,6 +53,7 @@ class Plan:
                 "largest_gap": answer.largest_gap,
                 "mean_kl_nats": answer.mean_kl_nats,
                 "features": dict(zip(answer.principals, answer.features, strict=True)),
+                "tokens": [TokenReport.of(trace, answer.principals) for trace in answer.traces] or None,
             }
         )
 
@@ -62,6 +63,7 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
 
     Raises:
         UnknownModel: another model is asked for.
+        PrincipalNotLoaded: the tenant's principals are not this server's.
         InvalidBody: weights name principals the tenant does not have.
         InvalidDecodeRequest: the prompt does not fit.
     """
@@ -72,6 +74,12 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
     parameters = in_force(services.parameters.get(Scope(caller.tenant_id, body.user)), caller.exploration, seed)
     steering = _steering(caller, parameters, body)
     check_steering(steering)
+    missing = sorted(steering.weights.keys() - model.principals.keys())
+    if missing:
+        raise PrincipalNotLoaded(
+            f"this tenant uses the principal {missing[0]!r}, which this server has not loaded; the operator must put "
+            "it beside the model or make a tenant for the model that is served"
+        )
     rows = model.plan_rows([message.for_template() for message in body.messages], steering.weights)
     return Plan(
         id="chatcmpl-" + secrets.token_urlsafe(18),
@@ -82,7 +90,8 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
         request=DecodeRequest(
             rows=rows,
             steering=steering,
-            sampling=_sampling(services, caller, len(rows.base_prompt), body, seed),
+            sampling=_sampling(services, caller, rows.num_prompt_tokens, body, seed),
+            traced=body.cage.explain,
         ),
     )
 
@@ -96,7 +105,11 @@ def _steering(caller: Caller, parameters: Parameters, body: ChatRequest) -> Stee
             raise InvalidBody(f"unknown principal {unknown[0]!r}; this tenant's principals: {known}", "cage.weights")
         weights = {name: body.cage.weights.get(name, 0.0) for name in weights}
     strength = caller.strength if body.cage.strength is None else body.cage.strength
-    return Steering(weights, strength, body.cage.mode or caller.mode, body.cage.balance)
+    mode = body.cage.mode or caller.mode
+    reserves = (
+        None if parameters.reserves is None else dict(zip(parameters.principals, parameters.reserves, strict=True))
+    )
+    return Steering(weights, strength, mode, body.cage.balance, body.cage.kl_budget_nats, reserves)
 
 
 def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: ChatRequest, seed: int) -> Sampling:

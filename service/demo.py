@@ -114,8 +114,9 @@ class SimulatedUser:
         return answer["id"], answer["choices"][0]["message"]["content"]
 
     def measured(self) -> dict[str, Any]:
-        """The decoder's view once the regret of all votes is measured, which follows the new weights."""
-        return self._await(lambda state: state["regret"] and state["regret"]["feedback_count"] >= len(self.votes))
+        """The decoder's view once the regret is measured, which follows the weights: of every vote at first, of a
+        growing number at a time later."""
+        return self._await(lambda state: state["regret"] and state["regret"]["feedback_count"] >= 0.9 * len(self.votes))
 
     def _await(self, fulfilled: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         deadline = time.monotonic() + _LEARN_TIMEOUT_SECONDS

@@ -15,6 +15,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cage_core.pocket.scorers import SCORERS
 from learner.store.database import Database
 from service.demo import Checkpoint, DemoFailed, Outcome, play
 from service.operators import make_tenant_with_key
@@ -31,6 +32,8 @@ def run_demo(console: Console, data_dir: Path, thumbs: int, taste: str, seed: in
     Raises:
         DemoFailed: no system could be started, or it does not learn.
     """
+    if taste not in SCORERS:
+        raise DemoFailed(f"nobody can be simulated who likes {taste!r}; tastes: {', '.join(SCORERS)}")
     with _system(console, data_dir) as running:
         adopt_running(data_dir)
         key = _fresh_tenant(f"demo run {time.strftime('%Y-%m-%d %H:%M:%S')}")
@@ -61,7 +64,8 @@ def _system(console: Console, data_dir: Path) -> Iterator[Running]:
         return
     console.print("[dim]nothing is running; starting everything (cage up)[/]")
     command = [sys.executable, "-m", "service", "up", "--data-dir", str(data_dir)]
-    with (data_dir.parent / f"{data_dir.name}-demo.log").open("wb") as log:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "demo.log").open("wb") as log:
         system = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             yield _await_ready(system, data_dir, Path(log.name))

@@ -36,8 +36,9 @@ def up(data_dir: Path, progress: Progress, ready: Callable[[str, str], None]) ->
     Raises:
         PortTaken, EmbeddedServersUnavailable, InvalidModel: what cannot start, and what to do.
     """
-    # Without this, SIGTERM would end the process without stopping what it started.
-    signal.signal(signal.SIGTERM, _leave)
+    # Unhandled, these would end the process without stopping what it started; SIGHUP is a closed terminal.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _leave)
     with contextlib.ExitStack() as stack:
         check_checkpoint(ModelSettings().model_directory)
         _check_port(HttpSettings())
@@ -47,7 +48,7 @@ def up(data_dir: Path, progress: Progress, ready: Callable[[str, str], None]) ->
         upgrade(settings.database_url)
         key = _demo_key(settings, data_dir)
         progress("learner: Celery worker and beat")
-        stack.enter_context(worker_process(data_dir / "worker.log"))
+        stack.enter_context(worker_process(data_dir))
         progress("model and API")
         stack.enter_context(announced(data_dir, Running(settings.database_url, settings.redis_url, settings.url)))
         announce = threading.Thread(target=_announce, args=(settings, lambda: ready(settings.url, key)), daemon=True)

@@ -15,12 +15,13 @@ from sqlalchemy.exc import OperationalError as DatabaseOperationalError
 from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from starlette.exceptions import HTTPException
 
-from cage_core.errors import CageError, EngineFull, EngineStopped, InvalidDecodeRequest
+from cage_core.errors import CageError, DeadlineExceeded, EngineFull, EngineStopped, InvalidDecodeRequest
 from learner.errors import InvalidInput, LearnerError, NotFound
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
+OUTAGES = (DatabaseOperationalError, DatabaseTimeoutError, RedisError)
 
 
 class ErrorDetail(BaseModel):
@@ -60,6 +61,18 @@ class UnknownModel(ServiceError):
     """The request names a model that is not served."""
 
     status, type, code = 404, "invalid_request_error", "model_not_found"
+
+
+class PrincipalNotLoaded(ServiceError):
+    """The tenant's principals are not those of this server: the operator's fault, not the caller's."""
+
+    status, type, code = 503, "api_error", "principal_not_loaded"
+
+
+class DecoderEnded(ServiceError):
+    """The decode loop has ended by a fault; nothing but a restart helps."""
+
+    status, type, code = 503, "api_error", "decoder_ended"
 
 
 class InvalidBody(ServiceError):
@@ -104,7 +117,20 @@ def describe(error: Exception) -> tuple[int, str, str | None]:
         return 503, "overloaded_error", "queue_full"
     if isinstance(error, EngineStopped):
         return 503, "overloaded_error", "shutting_down"
+    if isinstance(error, DeadlineExceeded):
+        return 504, "api_error", "deadline_exceeded"
+    if isinstance(error, OUTAGES):
+        return 503, "overloaded_error", "store_unavailable"
     return 500, "api_error", "internal_error"
+
+
+def public_message(error: Exception) -> str:
+    """What a caller may read: the error's own words if it was raised on purpose, else where to look."""
+    if isinstance(error, OUTAGES):
+        return "a store behind this service does not answer; try again soon"
+    if isinstance(error, ServiceError | CageError | LearnerError):
+        return str(error)
+    return "internal error; the server's log has the cause"
 
 
 def install(app: FastAPI) -> None:
@@ -115,7 +141,10 @@ def install(app: FastAPI) -> None:
         headers = dict(RETRY_AFTER) if status == 503 else {}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return response(status, str(error), type_, param=getattr(error, "param", None), code=code, headers=headers)
+        if isinstance(error, OUTAGES):
+            logger.error("a store does not answer: %s", error)
+        param = getattr(error, "param", None)
+        return response(status, public_message(error), type_, param=param, code=code, headers=headers)
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         details = error.errors() if isinstance(error, RequestValidationError) else []
@@ -136,14 +165,7 @@ def install(app: FastAPI) -> None:
         detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
         return response(status, detail, "invalid_request_error", headers=getattr(error, "headers", None))
 
-    async def on_outage(request: Request, error: Exception) -> JSONResponse:
-        logger.error("a store does not answer: %s", error)
-        message = "a store behind this service does not answer; try again soon"
-        return response(503, message, "overloaded_error", code="store_unavailable", headers=RETRY_AFTER)
-
-    for own in (ServiceError, CageError, LearnerError):
-        app.add_exception_handler(own, on_own_error)
-    for outage in (DatabaseOperationalError, DatabaseTimeoutError, RedisError):
-        app.add_exception_handler(outage, on_outage)
+    for known in (ServiceError, CageError, LearnerError, *OUTAGES):
+        app.add_exception_handler(known, on_own_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from learner.store.feedback import VoteReceipt, get_feedback, record_vote, retract_vote
@@ -22,6 +22,9 @@ _VALUES: dict[object, int] = {"up": 1, "down": -1, 1: 1, -1: -1, False: -1}  # T
 _NAMES = {1: "up", -1: "down"}
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Comment = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
+
+
+FeedbackId = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Vote(BaseModel):
@@ -52,9 +55,7 @@ class NewFeedback(Vote):
         json_schema_extra={"examples": [{"inference_id": "chatcmpl-…", "value": "up"}]},
     )
 
-    inference_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
-        description="`id` of the answer."
-    )
+    inference_id: UserId = Field(description="`id` of the answer.")
     user: UserId | None = Field(default=None, description="Who votes; left out, the user the answer was made for.")
 
 
@@ -89,13 +90,13 @@ def create_feedback(services: ServicesDep, caller: CallerDep, body: NewFeedback,
 
 
 @router.get("/{feedback_id}", summary="A vote as it stands")
-def read_feedback(session: SessionDep, caller: CallerDep, feedback_id: str) -> FeedbackView:
+def read_feedback(session: SessionDep, caller: CallerDep, feedback_id: FeedbackId) -> FeedbackView:
     """One vote of this tenant's users."""
     return _view(get_feedback(session, caller.tenant_id, feedback_id))
 
 
 @router.put("/{feedback_id}", summary="Change a vote")
-def change_feedback(services: ServicesDep, caller: CallerDep, feedback_id: str, body: Vote) -> FeedbackView:
+def change_feedback(services: ServicesDep, caller: CallerDep, feedback_id: FeedbackId, body: Vote) -> FeedbackView:
     """Give the vote another value; its old effect on the weights is taken back."""
     with services.database.session() as session:
         before = get_feedback(session, caller.tenant_id, feedback_id)
@@ -105,7 +106,7 @@ def change_feedback(services: ServicesDep, caller: CallerDep, feedback_id: str, 
 
 
 @router.delete("/{feedback_id}", summary="Retract a vote")
-def retract_feedback(services: ServicesDep, caller: CallerDep, feedback_id: str) -> FeedbackView:
+def retract_feedback(services: ServicesDep, caller: CallerDep, feedback_id: FeedbackId) -> FeedbackView:
     """Take the vote back, and with it its effect on the weights."""
     with services.database.session() as session:
         receipt = retract_vote(session, caller.tenant_id, feedback_id, datetime.now(UTC))

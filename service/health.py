@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.dependencies import ServicesDep
+from service.errors import DecoderEnded, ErrorBody
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["operations"])
@@ -28,24 +29,31 @@ class Readiness(BaseModel):
     """Whether to send requests here, and what is amiss if not."""
 
     ready: bool
+    engine: bool
     database: bool
     redis: bool
     draining: bool
 
 
-@router.get("/health", summary="Is the process alive?")
-def health() -> Health:
-    """Answers as long as the process runs."""
+@router.get("/health", summary="Is the process alive?", responses={503: {"model": ErrorBody}})
+def health(services: ServicesDep, request: Request) -> Health:
+    """Fails when the process cannot recover by itself: its decoder has ended."""
+    if not services.engine.is_running and not request.app.state.draining:
+        raise DecoderEnded("the decoder has ended; this process must be restarted")
     return Health()
 
 
 @router.get("/ready", summary="Should requests be sent here?", responses={503: {"model": Readiness}})
 def ready(services: ServicesDep, request: Request, response: Response) -> Readiness:
-    """Fails while PostgreSQL is away or the process is shutting down; without Redis decoding goes on."""
+    """Fails while PostgreSQL is away, the decoder has ended or the process is shutting down.
+
+    Without Redis decoding goes on.
+    """
     draining: bool = request.app.state.draining
-    database = _answers(services.database.ping)
+    engine, database = services.engine.is_running, _answers(services.database.ping)
     readiness = Readiness(
-        ready=database and not draining,
+        ready=engine and database and not draining,
+        engine=engine,
         database=database,
         redis=_answers(services.redis.ping),
         draining=draining,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from cage_core.errors import InvalidModel
-from cage_core.principals.catalogue import find_principals
 from learner.errors import NameTaken
 from learner.store.keys import create_key
 from learner.store.models import Tenant
-from learner.store.tenants import CatalogueEntry, create_tenant, find_tenant, register_principals
+from learner.store.tenants import create_tenant, find_tenant
+from service.services import registered
 from service.settings import ServiceSettings
 
 
@@ -20,13 +20,12 @@ def make_tenant(session: Session, settings: ServiceSettings, name: str) -> Tenan
         InvalidModel: a principal's directory is unusable, or there is none.
         NameTaken: another tenant is called this.
     """
-    principals = find_principals(*settings.principal_directories)
+    principals = registered(session, settings)
     if not principals:
         places = " and ".join(map(str, settings.principal_directories))
         raise InvalidModel(f"there is no principal in {places}; train one with `cage principals train`")
     if find_tenant(session, name) is not None:
         raise NameTaken(f"a tenant is called {name!r} already; choose another name")
-    register_principals(session, [CatalogueEntry(p.name, p.kind, p.description, p.feature_scale) for p in principals])
     return create_tenant(
         session,
         name=name,

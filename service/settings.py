@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,6 +23,7 @@ class ModelSettings(BaseSettings):
         device: where torch puts the model, "cpu" or "cuda".
         torch_threads: threads of one forward pass; small models are fastest with one.
         decode_rows: rows of the key-value cache; a request takes one, and one more for each principal.
+        context_tokens: cap on the model's context: the cache holds this many tokens for every row.
         decode_queue: requests that may wait for rows.
     """
 
@@ -33,6 +34,7 @@ class ModelSettings(BaseSettings):
     device: str = "cpu"
     torch_threads: PositiveInt = 1
     decode_rows: PositiveInt = 80
+    context_tokens: PositiveInt = 4096
     decode_queue: PositiveInt = 64
 
     @property
@@ -56,7 +58,9 @@ class HttpSettings(BaseSettings):
 
     Attributes:
         host, port: where to listen.
-        keep_alive_seconds: pause of a stream after which a comment line keeps the connection open.
+        keep_alive_seconds: pause of an answer after which a comment line keeps a stream open, and after which
+            it is noticed that a client has gone.
+        drain_notice_seconds: how long `/ready` says on SIGTERM that it drains before connections are refused.
         drain_seconds: how long open answers may go on after SIGTERM.
     """
 
@@ -65,13 +69,15 @@ class HttpSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     largest_body_bytes: PositiveInt = 1_000_000
-    keep_alive_seconds: PositiveFloat = 10.0
+    keep_alive_seconds: PositiveFloat = 2.0
+    drain_notice_seconds: NonNegativeFloat = 2.0
     drain_seconds: PositiveInt = 30
 
     @property
     def url(self) -> str:
         """Where clients on this machine find the API."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 class ServiceSettings(HttpSettings, ModelSettings, LearnerSettings):
@@ -84,4 +90,4 @@ class ServiceSettings(HttpSettings, ModelSettings, LearnerSettings):
 
     default_max_tokens: PositiveInt = 160
     default_strength: NonNegativeFloat = 3.0
-    default_mode: str = "equilibrium"
+    default_mode: Literal["equilibrium", "linear", "base"] = "equilibrium"

@@ -29,6 +29,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self._sequences)
 
+    def allocate(self) -> None:
+        """Take the key-value memory of all rows now rather than at the first request.
+
+        Raises:
+            InvalidModel: it does not fit.
+        """
+        self._lanes.allocate()
+
     @property
     def num_free_rows(self) -> int:
         """Rows that no sequence uses."""

@@ -72,6 +72,7 @@ class SlotCache(Cache):
 
     def __init__(self, num_layers: int, num_rows: int, context_tokens: int) -> None:
         self._window = _Window()
+        self.num_rows = num_rows
         self._used_tokens = 0
         self._slot_layers = [_SlotLayer(num_rows, context_tokens, self._window) for _ in range(num_layers)]
         super().__init__(layers=list(self._slot_layers))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -40,7 +41,7 @@ def load_causal_model(path: Path, device: torch.device) -> Any:
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InvalidModel(f"{path} cannot be loaded as a causal language model: {error}") from error
     num_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+from collections import deque
 from dataclasses import dataclass
 
 from cage_core.engine.batch import Batch
@@ -13,7 +15,7 @@ from cage_core.engine.request import Answer, DecodeRequest, Event, EventSink, Fa
 from cage_core.engine.sequence import Sequence
 from cage_core.errors import EngineFull, EngineStopped, InvalidDecodeRequest
 
-_IDLE_SECONDS = 0.1
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,34 +34,44 @@ class EngineLimits:
 class Engine:
     """Decodes many requests at once on one model."""
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        limits: EngineLimits = EngineLimits(),
-    ) -> None:
+    def __init__(self, model: LanguageModel, limits: EngineLimits = EngineLimits()) -> None:
         self.model = model
         self._limits = limits
         self._batch = Batch(model, limits.num_rows)
-        self._waiting: queue.Queue[Sequence] = queue.Queue(limits.num_waiting)
-        self._next: Sequence | None = None
-        self._stopping = threading.Event()
+        # Guards the queue and the flag: whoever finds the engine running may count on an event.
+        self._changed = threading.Condition()
+        self._waiting: deque[Sequence] = deque()
+        self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="cage-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to decode, with everything compiled."""
+        """Begin to decode, with everything compiled and all memory taken.
+
+        Raises:
+            InvalidModel: the key-value cache does not fit into memory.
+        """
         compile_solver()
+        self._batch.allocate()
         self._thread.start()
 
     def stop(self) -> None:
         """Stop after the token under way; unfinished requests fail with EngineStopped."""
-        self._stopping.set()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
+        self._abandon()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether requests are decoded; False for ever once the loop has ended, for whatever reason."""
+        return self._thread.is_alive() and not self._stopping
 
     @property
     def num_waiting(self) -> int:
         """Requests in the queue."""
-        return self._waiting.qsize()
+        return len(self._waiting)
 
     @property
     def num_running(self) -> int:
@@ -76,15 +88,18 @@ class Engine:
             EngineFull: too many requests are waiting.
             EngineStopped: the engine is shutting down.
         """
-        if self._stopping.is_set():
-            raise EngineStopped("the engine is shutting down")
         self._check(request)
         scales = self.model.feature_scales(request.steering.weights)
         sequence = Sequence(request, scales, self.model.decode, emit)
-        try:
-            self._waiting.put_nowait(sequence)
-        except queue.Full:
-            raise EngineFull(f"{self._limits.num_waiting} requests are waiting already") from None
+        with self._changed:
+            if self._stopping:
+                raise EngineStopped("the engine is shutting down")
+            if len(self._waiting) >= self._limits.num_waiting:
+                self._waiting = deque(s for s in self._waiting if s.running)
+            if len(self._waiting) >= self._limits.num_waiting:
+                raise EngineFull(f"{self._limits.num_waiting} requests are waiting already")
+            self._waiting.append(sequence)
+            self._changed.notify()
         return sequence
 
     def answer(self, request: DecodeRequest) -> Answer:
@@ -111,7 +126,7 @@ class Engine:
             raise InvalidDecodeRequest(
                 f"{len(rows.rules)} principals need {len(rows.rows)} rows; the engine has {self._limits.num_rows}"
             )
-        num_prompt = max(len(row.prompt) for row in rows.rows)
+        num_prompt = rows.num_prompt_tokens
         if num_prompt == 0 or sampling.max_tokens < 1:
             raise InvalidDecodeRequest("the prompt and max_tokens must be at least one token")
         if num_prompt + sampling.max_tokens > self.model.context_tokens:
@@ -122,42 +137,42 @@ class Engine:
 
     def _loop(self) -> None:
         try:
-            while not self._stopping.is_set():
-                self._admit()
+            while not self._stopping:
+                admitted = self._next_to_admit()
+                if admitted:
+                    self._batch.admit(admitted)
                 self._batch.step()
+        except Exception:
+            log.critical("the decode loop ended; this process serves no more answers", exc_info=True)
         finally:
-            self._stopping.set()
-            self._abandon(EngineStopped("the engine stopped before the answer was complete"))
+            self._abandon()
 
-    def _abandon(self, error: EngineStopped) -> None:
+    def _next_to_admit(self) -> list[Sequence]:
+        """Waiting requests for which rows are free; waits while there is nothing to do at all."""
+        with self._changed:
+            while not (self._waiting or len(self._batch) or self._stopping):
+                self._changed.wait()
+            admitted: list[Sequence] = []
+            num_free_rows = self._batch.num_free_rows
+            while self._waiting:
+                sequence = self._waiting[0]
+                if sequence.running and sequence.num_rows > num_free_rows:
+                    break
+                self._waiting.popleft()
+                if sequence.running:
+                    admitted.append(sequence)
+                    num_free_rows -= sequence.num_rows
+            return admitted
+
+    def _abandon(self) -> None:
         """Nobody waits for ever: fail what is running and what is queued."""
-        self._batch.end_all(error)
-        while (sequence := self._take(block=False)) is not None:
+        error = EngineStopped("the engine stopped before the answer was complete")
+        with self._changed:
+            self._stopping = True
+            left, self._waiting = self._waiting, deque()
+        for sequence in left:
             sequence.fail(error)
-            self._next = None
-
-    def _admit(self) -> None:
-        """Move waiting requests into the batch while rows are free; wait a moment if there is nothing to do."""
-        admitted: list[Sequence] = []
-        num_free_rows = self._batch.num_free_rows
-        while (sequence := self._take(block=not len(self._batch) and not admitted)) is not None:
-            if sequence.num_rows > num_free_rows:
-                break
-            self._next = None
-            if sequence.running:
-                admitted.append(sequence)
-                num_free_rows -= sequence.num_rows
-        if admitted:
-            self._batch.admit(admitted)
-
-    def _take(self, block: bool) -> Sequence | None:
-        """The request at the head of the queue; it stays there until `_next` is cleared."""
-        if self._next is None:
-            try:
-                self._next = self._waiting.get(block, _IDLE_SECONDS)
-            except queue.Empty:
-                return None
-        return self._next
+        self._batch.end_all(error)
 
 
 def check_steering(steering: Steering) -> None:

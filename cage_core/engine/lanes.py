@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cage_core.engine.network import Network
 from cage_core.engine.rows import RowPlan
+from cage_core.errors import InvalidModel
 
 
 class Lane:
@@ -70,6 +71,18 @@ class Lane:
         )
         return indices, log_probs
 
+    def allocate(self) -> None:
+        """Run one token, which shows the sizes of keys and values and takes the memory of all rows."""
+        one = torch.zeros(1, dtype=torch.long)
+        try:
+            self._network.next_log_probs(self._cache, 0, one, one[:, None], one[:, None], one)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            raise InvalidModel(
+                f"the key-value cache of {self._cache.num_rows} rows of {self._network.context_tokens} tokens cannot "
+                f"be set up; lower CAGE_DECODE_ROWS or CAGE_CONTEXT_TOKENS: {error}"
+            ) from error
+        self._cache.keep([])
+
     def keep(self, plans: ListOf[RowPlan], order: ListOf[int]) -> None:
         """Keep the requests at the given places, in that order, and close the holes."""
         firsts = list(accumulate((len(plan.rows_of(self._index)) for plan in plans), initial=0))
@@ -88,6 +101,15 @@ class Lanes:
 
     def __init__(self, networks: ListOf[Network], num_rows: int) -> None:
         self._lanes = [Lane(index, network, num_rows) for index, network in enumerate(networks)]
+
+    def allocate(self) -> None:
+        """Take the key-value memory of every lane.
+
+        Raises:
+            InvalidModel: it does not fit.
+        """
+        for lane in self._lanes:
+            lane.allocate()
 
     def prefill(self, running: ListOf[RowPlan], new: ListOf[RowPlan]) -> Tensor:
         """Next-token log-probabilities [rows, vocabulary] of every row of the new requests, in order."""

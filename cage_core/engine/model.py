@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,18 @@ class LanguageModel:
     """
 
     def __init__(
-        self, path: Path, principals: Sequence[Principal], *, name: str | None = None, device: str = "cpu"
+        self,
+        path: Path,
+        principals: Sequence[Principal],
+        *,
+        name: str | None = None,
+        device: str = "cpu",
+        longest_tokens: int = 4096,
     ) -> None:
         """Load a checkpoint directory in Hugging Face format and its principals.
 
+        Args:
+            longest_tokens: cap on the context, whose memory is taken for every row of the cache.
         Raises:
             InvalidModel: a file is missing or does not fit; the message names it.
         """
@@ -42,6 +51,8 @@ class LanguageModel:
         self.principals = {p.name: p for p in principals}
         self.device = torch.device(device)
         self._tokenizer: Any = load_tokenizer(path)
+        self._control_tokens = _control_tokens(self._tokenizer)
+        self._longest_token_characters = max(map(len, self._tokenizer.get_vocab()))
         if not self._tokenizer.chat_template:
             raise InvalidModel(f"{path}: tokenizer_config.json has no chat_template; add one")
         base = load_causal_model(path, self.device)
@@ -49,7 +60,8 @@ class LanguageModel:
         adapted = [p for p in principals if isinstance(p.source, AdapterSource)]
         routing = install_adapters(base, [(p.name, read_adapter(p.path)) for p in adapted]) if adapted else None
         self._adapter_of = {p.name: number for number, p in enumerate(adapted, start=1)}
-        self.networks = [Network(base, self.device, routing)]
+        self._longest_tokens = longest_tokens
+        self.networks = [Network(base, self.device, longest_tokens, routing)]
         self._network_at: dict[Path, int] = {}
         for principal in principals:
             if isinstance(principal.source, ModelSource):
@@ -65,7 +77,7 @@ class LanguageModel:
             if load_tokenizer(path).get_vocab() != vocabulary:
                 raise InvalidModel(f"principal {name!r}: {path} has another tokenizer than the base model")
             self._network_at[path] = len(self.networks)
-            self.networks.append(Network(load_causal_model(path, self.device), self.device))
+            self.networks.append(Network(load_causal_model(path, self.device), self.device, self._longest_tokens))
 
     def _read_lexicons(self, principals: Sequence[Principal]) -> tuple[Tensor, dict[str, int]]:
         lexical = [(p.name, p.source) for p in principals if isinstance(p.source, LexicalSource)]
@@ -120,23 +132,21 @@ class LanguageModel:
         """Tokens of a conversation, ready for the assistant's answer.
 
         Raises:
-            InvalidDecodeRequest: the model's chat template refuses the conversation.
+            InvalidDecodeRequest: the conversation is longer than any context, or the chat template refuses it.
         """
-        plain = [{**m, "content": self._without_control_tokens(m["content"])} for m in messages]
+        num_characters = sum(len(m["content"]) for m in messages)
+        if num_characters > self.context_tokens * self._longest_token_characters:
+            raise InvalidDecodeRequest(
+                f"the conversation has {num_characters} characters, the model's context is {self.context_tokens} "
+                "tokens; send fewer or shorter messages"
+            )
+        # A space in a control token's place: nothing can come together from what is left beside it.
+        plain = [{**m, "content": self._control_tokens.sub(" ", m["content"])} for m in messages]
         try:
             text = self._tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates are programs of the checkpoint: they raise what they like
             raise InvalidDecodeRequest(f"the model's chat template refuses these messages: {error}") from error
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
-
-    def _without_control_tokens(self, text: str) -> str:
-        """`text` in which no message can close its own turn."""
-        before = None
-        while before != text:
-            before = text
-            for token in self._tokenizer.all_special_tokens:
-                text = text.replace(token, "")
-        return text
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens, special tokens left out."""
@@ -150,6 +160,13 @@ def _with_directive(messages: Messages, directive: str) -> list[Mapping[str, str
     if first["role"] == "system":
         return [{**first, "content": f"{first['content']}\n{directive}"}, *rest]
     return [{"role": "system", "content": directive}, *messages]
+
+
+def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Every token that stands for more than its text, so that no message can close its own turn."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    texts = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
 
 
 def _end_tokens(model: Any, tokenizer: Any, path: Path) -> frozenset[int]:

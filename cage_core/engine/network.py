@@ -21,10 +21,12 @@ class Network:
         context_tokens: longest sequence of a row.
     """
 
-    def __init__(self, model: Any, device: torch.device, routing: AdapterRouting | None = None) -> None:
-        """Args: model: any causal language model of transformers."""
+    def __init__(
+        self, model: Any, device: torch.device, longest_tokens: int, routing: AdapterRouting | None = None
+    ) -> None:
+        """Args: model: any causal language model of transformers. longest_tokens: cap on the context."""
         config = model.config.get_text_config()
-        self.context_tokens: int = config.max_position_embeddings
+        self.context_tokens: int = min(config.max_position_embeddings, longest_tokens)
         self.vocabulary_size: int = config.vocab_size
         self._num_layers: int = config.num_hidden_layers
         self._model = model

@@ -48,6 +48,11 @@ class RowPlan:
         """What the plain base reads."""
         return self.rows[0].prompt
 
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the longest prompt: rows may start from different ones."""
+        return max(len(row.prompt) for row in self.rows)
+
     def rows_of(self, network: int) -> list[int]:
         """Indices of the rows in one network, in order."""
         return [index for index, row in enumerate(self.rows) if row.network == network]

@@ -162,12 +162,21 @@ class Sequence:
     def _finish(self, reason: FinishReason) -> None:
         self._finish_reason = reason
         self._show(self._text.finish())
+        self._trim_logprobs()
         if self.running:
             self.running = False
             self._deliver(Finished(self._answer()))
 
+    def _trim_logprobs(self) -> None:
+        """Drop the entries of tokens that only wrote what a stop text hides."""
+        num_hidden = sum(len(entry.text) for entry in self._logprobs) - len(self._text.text)
+        while self._logprobs and 0 < len(self._logprobs[-1].text) <= num_hidden:
+            num_hidden -= len(self._logprobs.pop().text)
+
     def _show(self, text: str) -> None:
         if text and self.running:
+            if self._text.stopped:
+                self._trim_logprobs()
             self._deliver(TextDelta(text, tuple(self._logprobs[self._num_shown_logprobs :])))
             self._num_shown_logprobs = len(self._logprobs)
 

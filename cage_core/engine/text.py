@@ -43,11 +43,10 @@ class TextStream:
         return self._show(self._pending + tail)
 
     def _release(self) -> str:
-        for stop in self._stop:
-            at = self._pending.find(stop)
-            if at >= 0:
-                self.stopped = True
-                return self._show(self._pending[:at])
+        found = [at for at in map(self._pending.find, self._stop) if at >= 0]
+        if found:
+            self.stopped = True
+            return self._show(self._pending[: min(found)])
         held = max((_overlap(self._pending, stop) for stop in self._stop), default=0)
         return self._show(self._pending[: len(self._pending) - held], self._pending[len(self._pending) - held :])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cage_core.kernels.compiling import Floats, compiled
-from cage_core.kernels.loops import add_payments, exponentials, multiply, shared_shortfall, split
+from cage_core.kernels.loops import add_payments, exponentials, multiply, shared_shortfalls, split
 
 
 @compiled
@@ -32,9 +32,9 @@ def evaluate(
     for j in range(principals):
         _, jacobian[j, j], shortfalls[j] = split(policy, payoffs[j], reserves[j])
     for j in range(principals):
-        for i in range(principals):
-            if i != j:
-                shared = shared_shortfall(policy, payoffs[j], reserves[j], payoffs[i], reserves[i])
-                jacobian[j, i] = shortfalls[j] * jacobian[i, i] - shared
+        for i in range(j):
+            one, other = shared_shortfalls(policy, payoffs[j], reserves[j], payoffs[i], reserves[i])
+            jacobian[j, i] = shortfalls[j] * jacobian[i, i] - one
+            jacobian[i, j] = shortfalls[i] * jacobian[j, j] - other
     for j in range(principals):
         jacobian[j, j] = 1.0 + (shortfalls[j] - 1.0) * jacobian[j, j]

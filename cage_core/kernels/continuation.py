@@ -9,7 +9,7 @@ import numpy as np
 from cage_core.kernels.compiling import Floats, compiled
 from cage_core.kernels.conditions import evaluate
 from cage_core.kernels.linear_system import solve_in_place
-from cage_core.kernels.newton import residuals, scale_rows
+from cage_core.kernels.newton import LONGEST_STEP, residuals, scale_rows
 
 MAX_STEPS = 20_000
 MAX_CORRECTIONS = 8
@@ -78,7 +78,7 @@ def correct(log_base: Floats, payoffs: Floats, predicted: Floats, normal: Floats
     point[:] = predicted
     previous = math.inf
     for correction in range(MAX_CORRECTIONS):
-        if not point[size - 1] > 0.0:
+        if not (point[size - 1] > 0.0 and np.abs(point).max() < LONGEST_STEP):
             return -1
         residual = bordered(log_base, payoffs, point, normal, matrix, right)
         if residual <= CORRECTED:

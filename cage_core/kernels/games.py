@@ -80,7 +80,10 @@ def certified_gap(
                     add_payments(payoffs[i], reserves[i], log_weights)
             move = best_reserve(log_weights, payoffs[j], reserves[j], weights, powers) - reserves[j]
         # Utility of the best reserve less that of the one in force: (m' - 1) - (m - E[(m - v)+]).
-        gap = max(gap, move + shortfall / (low + high) - 1.0)
+        gain = move + shortfall / (low + high) - 1.0
+        if not math.isfinite(gain):
+            return math.inf
+        gap = max(gap, gain)
     return gap
 
 

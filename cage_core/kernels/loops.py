@@ -103,13 +103,16 @@ def split(weights: Floats, payoffs: Floats, reserve: float) -> tuple[float, floa
 
 
 @vectorised
-def shared_shortfall(weights: Floats, payoffs: Floats, reserve: float, others: Floats, other: float) -> float:
-    """Weighted shortfall of one principal over the tokens another one pays for."""
-    result = 0.0
+def shared_shortfalls(
+    weights: Floats, payoffs: Floats, reserve: float, others: Floats, other: float
+) -> tuple[float, float]:
+    """Weighted shortfall of one principal over the tokens another pays for, and of the other over the one's."""
+    one, another = 0.0, 0.0
     for k in range(weights.shape[0]):
-        shortfall = weights[k] * max(reserve - payoffs[k], 0.0)
-        result += shortfall if others[k] > other else 0.0
-    return result
+        excess, other_excess = payoffs[k] - reserve, others[k] - other
+        one -= weights[k] * min(excess, 0.0) if other_excess > 0.0 else 0.0
+        another -= weights[k] * min(other_excess, 0.0) if excess > 0.0 else 0.0
+    return one, another
 
 
 @vectorised

@@ -16,6 +16,8 @@ MAX_STEPS = 40
 MAX_HALVINGS = 5
 TOLERANCE = 1e-12
 ROUNDING = 1e-7
+# Nearly singular Jacobians send Newton's method off the scale of any game.
+LONGEST_STEP = 1e15
 
 
 @compiled
@@ -28,6 +30,8 @@ def residuals(shortfalls: Floats, target: float, out: Floats) -> float:
     for j in range(shortfalls.shape[0]):
         ratio = shortfalls[j] / target
         out[j] = math.log(ratio) if ratio > 1.0 else ratio - 1.0
+        if not math.isfinite(out[j]):
+            return math.inf
         size = max(size, abs(out[j]))
     return size
 
@@ -83,7 +87,10 @@ def newton(
             return step, True
         scale_rows(jacobian, shortfalls, 1.0)
         direction[:] = residual
-        length = 1.0 if solve_in_place(jacobian, direction, principals) != 0.0 else 0.0
+        regular = solve_in_place(jacobian, direction, principals) != 0.0
+        for j in range(principals):
+            regular = regular and abs(direction[j]) < LONGEST_STEP
+        length = 1.0 if regular else 0.0
         accepted = False
         for _ in range(MAX_HALVINGS):
             if length == 0.0:

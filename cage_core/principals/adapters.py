@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,13 +46,17 @@ def read_adapter(path: Path) -> Adapter:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (path / name).is_file():
             raise InvalidModel(f"{path} lacks {name}; save the adapter with PEFT's save_pretrained")
-    config = json.loads((path / "adapter_config.json").read_text())
-    _check_config(config, path)
-    rank = int(config["r"])
-    scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+    try:
+        config = json.loads((path / "adapter_config.json").read_text())
+        _check_config(config, path)
+        rank = int(config["r"])
+        scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+        tensors = load_file(path / "adapter_model.safetensors")
+    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+        raise InvalidModel(f"{path} is not a PEFT adapter that can be read: {error!r}") from error
     down: dict[str, Tensor] = {}
     up: dict[str, Tensor] = {}
-    for key, tensor in load_file(path / "adapter_model.safetensors").items():
+    for key, tensor in tensors.items():
         module, _, part = key.removeprefix(_PREFIX).rpartition(".lora_")
         if part == "A.weight":
             down[module] = tensor.float()

@@ -27,6 +27,8 @@ class Database:
             max_overflow=pool_size,
             pool_timeout=5,
             pool_pre_ping=True,
+            # Errors are logged, and parameters carry users' ids and words.
+            hide_parameters=True,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": timeouts},
         )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -12,7 +12,7 @@ from learner.errors import InvalidVote, UnknownFeedback, UnknownGeneration
 from learner.scope import Scope
 from learner.store.generations import get_generation
 from learner.store.identifiers import new_id
-from learner.store.models import Feedback
+from learner.store.models import Feedback, Generation
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def record_vote(
     """Record a user's vote on an answer; without `user_id` it is the vote of the answer's own user.
 
     Another vote of the same user on the same answer replaces the first and keeps its id. The same vote
-    again changes nothing but a comment or tags that came with it.
+    again changes nothing but a comment or tags that came with it. A default vote gives way to a real one.
 
     Raises:
         InvalidVote: value is neither +1 nor -1.
@@ -59,13 +59,13 @@ def record_vote(
         before = _vote_of(session, generation_id, scope)
     if before is None:
         raise UnknownGeneration(f"generation {generation_id!r} is being erased")
-    duplicate = before.value == value and before.expired_at is None
+    duplicate = before.value == value and before.expired_at is None and not before.implied
     if comment is not None:
         before.comment = comment
     if tags:
         before.tags = list(tags)
     if not duplicate:
-        before.value, before.expired_at, before.updated_at = value, None, now
+        before.value, before.expired_at, before.implied, before.updated_at = value, None, False, now
     session.flush()
     return VoteReceipt(before.id, duplicate=duplicate, scope=scope)
 
@@ -105,6 +105,37 @@ def _insert(
         .on_conflict_do_nothing(index_elements=[Feedback.generation_id, Feedback.user_id])
         .returning(Feedback.id)
     )
+
+
+def add_default_votes(
+    session: Session, value: int, made_after: datetime, made_before: datetime, limit: int, now: datetime
+) -> int:
+    """Record a vote of the answer's own user on answers of that time that have none; returns how many it were."""
+    answers = session.execute(
+        select(Generation.id, Generation.tenant_id, Generation.user_id)
+        .where(Generation.created_at > made_after, Generation.created_at <= made_before)
+        .where(~exists().where(Feedback.generation_id == Generation.id))
+        .order_by(Generation.created_at)
+        .limit(limit)
+    ).all()
+    if not answers:
+        return 0
+    rows = [
+        {
+            "id": new_id("fb"),
+            "tenant_id": answer.tenant_id,
+            "generation_id": answer.id,
+            "user_id": Scope(answer.tenant_id, answer.user_id).user_key,
+            "value": value,
+            "tags": [],
+            "implied": True,
+            "created_at": now,
+            "updated_at": now,
+        }
+        for answer in answers
+    ]
+    session.execute(postgresql.insert(Feedback).on_conflict_do_nothing(), rows)
+    return len(rows)
 
 
 def get_feedback(session: Session, tenant_id: str, feedback_id: str) -> Feedback:

@@ -1,12 +1,30 @@
 """Answers that were given, as far as learning needs them."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from learner.errors import InvalidGeneration
+from learner.scope import Scope
 from learner.store.models import Generation
+
+
+@dataclass(frozen=True)
+class StoredContext:
+    """One token's game as it was logged.
+
+    Attributes:
+        base_log_probs: [candidates], nats.
+        rewards: [principals][candidates], nats.
+    """
+
+    principals: tuple[str, ...]
+    base_log_probs: Sequence[float]
+    rewards: Sequence[Sequence[float]]
 
 
 def add_generation(session: Session, generation: Generation) -> None:
@@ -33,3 +51,37 @@ def add_generation(session: Session, generation: Generation) -> None:
 def get_generation(session: Session, tenant_id: str, generation_id: str) -> Generation | None:
     """One answer of a tenant; None when it does not exist or is another tenant's."""
     return session.scalar(select(Generation).where(Generation.id == generation_id, Generation.tenant_id == tenant_id))
+
+
+def newest_contexts(session: Session, scope: Scope, limit: int) -> list[StoredContext]:
+    """The newest token contexts of a scope's answers, newest first; for a tenant, those of all its users."""
+    rows = session.execute(
+        select(Generation.principals, Generation.contexts)
+        .where(
+            Generation.tenant_id == scope.tenant_id,
+            *(() if scope.user_id is None else (Generation.user_id == scope.user_id,)),
+            Generation.contexts.is_not(None),
+        )
+        .order_by(Generation.created_at.desc())
+        .limit(limit)
+    )
+    found: list[StoredContext] = []
+    for principals, contexts in rows:
+        names = tuple(principals)
+        found += [StoredContext(names, each["base_log_probs"], each["rewards"]) for each in contexts]
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def drop_contexts(session: Session, before: datetime, limit: int) -> int:
+    """Delete the token contexts of answers made before a time; returns of how many answers."""
+    old = select(Generation.id).where(Generation.contexts.is_not(None), Generation.created_at < before).limit(limit)
+    dropped = session.scalars(
+        update(Generation)
+        .where(Generation.id.in_(old))
+        .values(contexts=None)
+        .returning(Generation.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(dropped.all())

@@ -1,6 +1,6 @@
 """What the learner reads and writes in its transactions: states, and the votes that wait to be learned."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     SmallInteger,
+    SQLColumnExpression,
     Text,
     and_,
     cast,
@@ -26,10 +27,12 @@ from learner.evidence import Evidence
 from learner.observations import Observation
 from learner.scope import Scope
 from learner.store.evidence import evidence_columns, set_evidence
-from learner.store.models import UNLEARNED, Feedback, Generation, LearnerState
+from learner.store.models import UNLEARNED, Feedback, Generation, LearnerState, LearningFailure
 
 # A literal, not a parameter: a prepared statement with a parameter could not use the partial index.
 UNSHARED = and_(LearnerState.user_id != literal_column("''"), LearnerState.shared_version != LearnerState.version)
+
+ROWS_PER_FETCH = 1000
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,37 @@ def has_news(session: Session, scope: Scope) -> bool:
     return bool(session.scalar(select(news)))
 
 
-def scopes_with_news(session: Session, unchanged_since: datetime, limit: int) -> list[Scope]:
-    """Scopes with something to learn that no message seems to be on the way for."""
+def scopes_with_news(session: Session, unchanged_since: datetime, now: datetime, limit: int) -> list[Scope]:
+    """Scopes with something to learn that no message seems to be on the way for.
+
+    Those that failed and are not due again are left out, so that they cannot crowd out the others.
+    """
     waiting = (
         select(Feedback.tenant_id, Feedback.user_id)
         .where(UNLEARNED, Feedback.updated_at <= unchanged_since)
+        .where(~_set_aside(Feedback.tenant_id, Feedback.user_id, now))
         .distinct()
         .limit(limit)
     )
-    tenants = select(LearnerState.tenant_id).where(UNSHARED).distinct().limit(limit)
+    tenants = (
+        select(LearnerState.tenant_id)
+        .where(UNSHARED, ~_set_aside(LearnerState.tenant_id, literal_column("''"), now))
+        .distinct()
+        .limit(limit)
+    )
     users = [Scope.of_key(tenant_id, user_key) for tenant_id, user_key in session.execute(waiting)]
     return list(dict.fromkeys([*users, *map(Scope, session.scalars(tenants))]))
+
+
+def _set_aside(
+    tenant_id: SQLColumnExpression[str], user_id: SQLColumnExpression[str], now: datetime
+) -> ColumnElement[bool]:
+    """Whether a scope failed and waits for its next attempt."""
+    return exists().where(
+        LearningFailure.tenant_id == tenant_id,
+        LearningFailure.user_id == user_id,
+        LearningFailure.next_attempt_at > now,
+    )
 
 
 def lock_state(session: Session, scope: Scope, constants: str, now: datetime) -> LearnerState:
@@ -182,6 +205,22 @@ def learned_observations(session: Session, scope: Scope, limit: int) -> list[Obs
         .limit(limit)
     )
     return [_observation(row, row.learned_value) for row in rows]
+
+
+def every_learned_observation(session: Session, scope: Scope) -> Iterator[Observation]:
+    """All votes of exactly this scope as the evidence holds them."""
+    rows = session.execute(
+        select(Feedback.learned_value, Generation.principals, Generation.features, Generation.theta)
+        .join(Generation, Generation.id == Feedback.generation_id)
+        .where(
+            Feedback.tenant_id == scope.tenant_id,
+            Feedback.user_id == scope.user_key,
+            Feedback.learned_value.is_not(None),
+        )
+        .execution_options(yield_per=ROWS_PER_FETCH)
+    )
+    for row in rows:
+        yield _observation(row, row.learned_value)
 
 
 def _observation(answer: Any, value: int) -> Observation:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    false,
     func,
     text,
 )
@@ -48,6 +49,7 @@ class Base(DeclarativeBase):
         list[float]: ARRAY(Double),
         list[int]: ARRAY(BigInteger),
         list[dict[str, Any]]: JSONB(none_as_null=True),
+        dict[str, Any]: JSONB(none_as_null=True),
     }
 
 
@@ -57,9 +59,10 @@ def _finite(column: str) -> str:
 
 
 class Tenant(Base):
-    """A customer of the service: its model, how it is steered, and its principals."""
+    """A customer of the service: its model, how it is steered and explores, and its principals."""
 
     __tablename__ = "tenants"
+    __table_args__ = (CheckConstraint("exploration IN ('none', 'thompson')", name="known_exploration"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -67,6 +70,7 @@ class Tenant(Base):
     mode: Mapped[str]
     strength: Mapped[float]
     temperature: Mapped[float]
+    exploration: Mapped[str] = mapped_column(server_default=text("'none'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -127,6 +131,9 @@ class Generation(Base):
         CheckConstraint(_finite("theta"), name="finite_theta"),
         CheckConstraint("user_id <> ''", name="named_user"),
         Index(None, "tenant_id", "user_id", "created_at"),
+        Index("ix_generations_recent", "tenant_id", "created_at"),
+        Index("ix_generations_created_at", "created_at"),
+        Index("ix_generations_contexts", "created_at", postgresql_where=text("contexts IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -155,7 +162,7 @@ class Feedback(Base):
 
     A row is unlearned while what it should count for differs from `learned_value`. A fold takes away the
     contribution of the latter and adds that of the former, so a vote, another vote, a retraction (no value)
-    and an expiry are one mechanism.
+    and an expiry are one mechanism. `implied` marks the default for an answer that nobody voted on.
     """
 
     __tablename__ = "feedback"
@@ -174,6 +181,7 @@ class Feedback(Base):
     value: Mapped[int | None] = mapped_column(SmallInteger)
     comment: Mapped[str | None]
     tags: Mapped[list[str]]
+    implied: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     expired_at: Mapped[datetime | None]
@@ -229,6 +237,14 @@ class LearnerState(EvidenceColumns, Base):
     updated_at: Mapped[datetime]
 
 
+class AnonymousEvidence(EvidenceColumns, Base):
+    """What a tenant's votes without a user say, before the cap: together they count as one user."""
+
+    __tablename__ = "anonymous_evidence"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+
+
 class TenantShare(EvidenceColumns, Base):
     """The part of a tenant's evidence that came from one user, after the cap on its influence."""
 
@@ -238,8 +254,24 @@ class TenantShare(EvidenceColumns, Base):
     user_id: Mapped[str] = mapped_column(primary_key=True)
 
 
+class LearningFailure(Base):
+    """A scope whose last attempt to learn failed, and when it is tried again."""
+
+    __tablename__ = "learning_failures"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    attempts: Mapped[int]
+    error: Mapped[str]
+    failed_at: Mapped[datetime]
+    next_attempt_at: Mapped[datetime]
+
+
 class ParameterVersion(Base):
-    """Every version of a scope's parameters that was ever published."""
+    """Every version of a scope's parameters that was ever published.
+
+    `posterior` is what the version was solved from; `revision` counts the additions of reserves to it.
+    """
 
     __tablename__ = "parameter_versions"
 
@@ -252,6 +284,9 @@ class ParameterVersion(Base):
     feedback_count: Mapped[int] = mapped_column(BigInteger)
     learned_at: Mapped[datetime]
     oldest_feedback_at: Mapped[datetime | None]
+    revision: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    reserves: Mapped[list[float] | None]
+    posterior: Mapped[dict[str, Any] | None]
 
 
 class RegretPoint(Base):
@@ -279,4 +314,35 @@ class RegretPoint(Base):
     bound: Mapped[float]
     best_principals: Mapped[list[str]]
     best_theta: Mapped[list[float]]
+    measured_at: Mapped[datetime]
+
+
+class IncentivePoint(Base):
+    """How the principals' bidding over a scope's stored token contexts went under one version of its weights.
+
+    Regrets and bounds are of each principal, payoff units per context, averaged over the rounds.
+    """
+
+    __tablename__ = "incentive_points"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "user_id", "version"],
+            ["parameter_versions.tenant_id", "parameter_versions.user_id", "parameter_versions.version"],
+            ondelete="CASCADE",
+            name="fk_incentive_points_version",
+        ),
+    )
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    context_count: Mapped[int]
+    principals: Mapped[list[str]]
+    reserves: Mapped[list[float]]
+    converged: Mapped[bool]
+    note: Mapped[str]
+    best_response_regret: Mapped[list[float]]
+    best_response_bound: Mapped[list[float]]
+    hedge_regret: Mapped[list[float]]
+    hedge_bound: Mapped[list[float]]
     measured_at: Mapped[datetime]

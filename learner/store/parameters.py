@@ -1,12 +1,14 @@
 """Parameter versions: what was learned, and what holds while nothing was."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import ARRAY, BigInteger, Text, and_, cast, func, insert, select
+from sqlalchemy import ARRAY, BigInteger, Text, and_, cast, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from learner.parameters import Parameters
+from learner.posterior import Posterior
 from learner.scope import Scope
 from learner.store.models import LearnerState, ParameterVersion
 from learner.store.tenants import tenant_principals
@@ -59,15 +61,16 @@ def effective_parameters(session: Session, scope: Scope) -> Parameters:
     )
 
 
-def newer_parameters(session: Session, held: Mapping[Scope, int]) -> list[Parameters]:
-    """The current parameters of those scopes whose version is above the one held."""
+def newer_parameters(session: Session, held: Mapping[Scope, tuple[int, int]]) -> list[Parameters]:
+    """The current parameters of those scopes whose version and revision are above those held."""
     ours = (
         func.unnest(
             cast([scope.tenant_id for scope in held], ARRAY(Text)),
             cast([scope.user_key for scope in held], ARRAY(Text)),
-            cast(list(held.values()), ARRAY(BigInteger)),
+            cast([version for version, _ in held.values()], ARRAY(BigInteger)),
+            cast([revision for _, revision in held.values()], ARRAY(BigInteger)),
         )
-        .table_valued("tenant_id", "user_id", "version", name="ours")
+        .table_valued("tenant_id", "user_id", "version", "revision", name="ours")
         .render_derived()
     )
     rows = session.scalars(
@@ -85,7 +88,7 @@ def newer_parameters(session: Session, held: Mapping[Scope, int]) -> list[Parame
             and_(
                 ours.c.tenant_id == LearnerState.tenant_id,
                 ours.c.user_id == LearnerState.user_id,
-                ours.c.version < LearnerState.version,
+                tuple_(ours.c.version, ours.c.revision) < tuple_(ParameterVersion.version, ParameterVersion.revision),
             ),
         )
     )
@@ -105,8 +108,33 @@ def add_parameters(session: Session, parameters: Parameters) -> None:
             feedback_count=parameters.feedback_count,
             learned_at=parameters.learned_at,
             oldest_feedback_at=parameters.oldest_feedback_at,
+            revision=parameters.revision,
+            reserves=None if parameters.reserves is None else list(parameters.reserves),
+            posterior=None if parameters.posterior is None else asdict(parameters.posterior),
         )
     )
+
+
+def add_reserves(session: Session, parameters: Parameters, reserves: Sequence[float]) -> Parameters | None:
+    """Add reserves to a version, as its next revision; None when the version is no longer the scope's newest."""
+    scope = parameters.scope
+    newest = (
+        select(LearnerState.version)
+        .where(LearnerState.tenant_id == scope.tenant_id, LearnerState.user_id == scope.user_key)
+        .scalar_subquery()
+    )
+    revision = session.scalar(
+        update(ParameterVersion)
+        .where(
+            ParameterVersion.tenant_id == scope.tenant_id,
+            ParameterVersion.user_id == scope.user_key,
+            ParameterVersion.version == parameters.version,
+            ParameterVersion.version == newest,
+        )
+        .values(reserves=list(reserves), revision=ParameterVersion.revision + 1)
+        .returning(ParameterVersion.revision)
+    )
+    return None if revision is None else replace(parameters, revision=revision, reserves=tuple(reserves))
 
 
 def _parameters(row: ParameterVersion) -> Parameters:
@@ -120,4 +148,7 @@ def _parameters(row: ParameterVersion) -> Parameters:
         feedback_count=row.feedback_count,
         learned_at=row.learned_at,
         oldest_feedback_at=row.oldest_feedback_at,
+        posterior=None if row.posterior is None else Posterior.from_fields(row.posterior),
+        revision=row.revision,
+        reserves=None if row.reserves is None else tuple(row.reserves),
     )

@@ -11,7 +11,7 @@ from learner.evidence import Evidence
 from learner.scope import WHOLE_TENANT, Scope
 from learner.store.evidence import evidence_columns, evidence_of
 from learner.store.learning import UNSHARED
-from learner.store.models import LearnerState, TenantShare
+from learner.store.models import AnonymousEvidence, LearnerState, TenantShare
 
 NEVER_SHARED = 0
 
@@ -82,8 +82,25 @@ def save_shares(session: Session, tenant_id: str, users: Sequence[UnsharedUser],
     )
 
 
+def anonymous_evidence(session: Session, tenant_id: str) -> Evidence:
+    """What a tenant's votes without a user say, before the cap."""
+    row = session.get(AnonymousEvidence, tenant_id)
+    return Evidence.none() if row is None else evidence_of(row)
+
+
+def save_anonymous_evidence(session: Session, tenant_id: str, evidence: Evidence) -> None:
+    """Record what a tenant's votes without a user say."""
+    columns = evidence_columns(evidence)
+    session.execute(
+        postgresql.insert(AnonymousEvidence)
+        .values(tenant_id=tenant_id, **columns)
+        .on_conflict_do_update(index_elements=[AnonymousEvidence.tenant_id], set_=columns)
+    )
+
+
 def forget_shares(session: Session, tenant_id: str) -> None:
-    """Let every user of a tenant wait to be taken over again."""
+    """Let every user of a tenant, and its votes without a user, wait to be taken over again."""
+    session.execute(delete(AnonymousEvidence).where(AnonymousEvidence.tenant_id == tenant_id))
     session.execute(delete(TenantShare).where(TenantShare.tenant_id == tenant_id))
     session.execute(
         update(LearnerState)

@@ -8,9 +8,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from learner.errors import InvalidPrincipals, UnknownPrincipal, UnknownTenant
+from learner.errors import InvalidExploration, InvalidPrincipals, UnknownPrincipal, UnknownTenant
 from learner.store.identifiers import new_id
 from learner.store.models import Principal, Tenant, TenantPrincipal
+
+EXPLORATIONS = ("none", "thompson")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def register_principals(session: Session, catalogue: Iterable[CatalogueEntry]) -
             set_={"kind": insertion.excluded.kind, "description": insertion.excluded.description},
         )
     )
+
+
+def feature_scales(session: Session) -> dict[str, float]:
+    """Feature scale of every principal of the catalogue, nats."""
+    return {name: scale for name, scale in session.execute(select(Principal.name, Principal.feature_scale))}
 
 
 def create_tenant(
@@ -113,6 +120,19 @@ def get_tenant(session: Session, tenant_id: str) -> Tenant:
 def find_tenant(session: Session, name: str) -> Tenant | None:
     """The tenant of this name, if there is one."""
     return session.scalar(select(Tenant).where(Tenant.name == name))
+
+
+def set_exploration(session: Session, tenant_id: str, exploration: str) -> None:
+    """Choose how a tenant explores, from the next request on.
+
+    Raises:
+        InvalidExploration: it is neither 'none' nor 'thompson'.
+        UnknownTenant: there is none of this id.
+    """
+    if exploration not in EXPLORATIONS:
+        raise InvalidExploration(f"exploration is one of {', '.join(EXPLORATIONS)}, not {exploration!r}")
+    get_tenant(session, tenant_id).exploration = exploration
+    session.flush()
 
 
 def tenant_principals(session: Session, tenant_id: str) -> tuple[PrincipalOfTenant, ...]:

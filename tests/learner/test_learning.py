@@ -16,6 +16,7 @@ from learner.settings import LearnerSettings
 from learner.store.evidence import evidence_of
 from learner.store.feedback import expire_votes, retract_vote
 from learner.store.learning import (
+    every_learned_observation,
     learned_observations,
     lock_state,
     mark_learned,
@@ -44,6 +45,11 @@ def evidence_from_votes(tenancy: Tenancy, settings: LearnerSettings, user: str) 
         learned = learned_observations(session, tenancy.scope(user), MANY)
     assert waiting == []
     return accumulate(learned, settings.constants)
+
+
+def evidence_from_votes_of_nobody(tenancy: Tenancy, settings: LearnerSettings) -> Evidence:
+    with tenancy.database.session() as session:
+        return accumulate(list(every_learned_observation(session, tenancy.scope())), settings.constants)
 
 
 def learn_now(tenancy: Tenancy, settings: LearnerSettings, user: str | None):  # type: ignore[no-untyped-def]
@@ -194,6 +200,35 @@ def test_the_tenant_learns_from_its_users_up_to_the_cap(tenancy: Tenancy, learne
     assert learn_now(tenancy, capped, None) is None
 
 
+def test_leaving_the_user_out_does_not_get_round_the_cap(tenancy: Tenancy, learner_settings: LearnerSettings) -> None:
+    capped = learner_settings.model_copy(update={"feedbacks_per_user_in_tenant": 5, "feedbacks_per_transaction": 9})
+    tenancy.votes(3, "quiet")
+    for user in ("quiet", None):
+        learn_now(tenancy, capped, user)
+    before = evidence_on_record(tenancy, None)
+    receipts = tenancy.votes(40)
+    learn_now(tenancy, capped, None)
+    anonymous = evidence_from_votes_of_nobody(tenancy, capped)
+    assert anonymous.feedback_count == 40
+    assert evidence_on_record(tenancy, None) == before + anonymous.capped(5)
+    with tenancy.database.session() as session:
+        for receipt in receipts:
+            retract_vote(session, tenancy.tenant_id, receipt.feedback_id, now())
+    learn_now(tenancy, capped, None)
+    assert evidence_on_record(tenancy, None) == before
+
+
+def test_another_cap_rebuilds_the_tenant(tenancy: Tenancy, learner_settings: LearnerSettings) -> None:
+    for user in ("u", None):
+        tenancy.votes(20, user)
+        learn_now(tenancy, learner_settings, user)
+    capped = learner_settings.model_copy(update={"feedbacks_per_user_in_tenant": 4})
+    tenancy.votes(1)
+    learn_now(tenancy, capped, None)
+    own = evidence_from_votes(tenancy, capped, "u").capped(4)
+    assert evidence_on_record(tenancy, None) == own + evidence_from_votes_of_nobody(tenancy, capped).capped(4)
+
+
 def test_what_a_user_takes_back_leaves_the_tenant_too(tenancy: Tenancy, learner_settings: LearnerSettings) -> None:
     tenancy.votes(4, "stays")
     learn_now(tenancy, learner_settings, "stays")
@@ -289,16 +324,16 @@ def test_the_sweep_finds_what_no_message_came_for(
     first.votes(2, "u")
     second.votes(1)
     with first.database.session() as session:
-        assert scopes_with_news(session, begun, 10) == []
-        found = scopes_with_news(session, now(), 10)
+        assert scopes_with_news(session, begun, now(), 10) == []
+        found = scopes_with_news(session, now(), now(), 10)
     assert sorted(found, key=str) == sorted([first.scope("u"), second.scope()], key=str)
     for tenancy, user in ((first, "u"), (second, None)):
         learn_now(tenancy, learner_settings, user)
     with first.database.session() as session:
-        assert scopes_with_news(session, now(), 10) == [Scope(first.tenant_id)]
+        assert scopes_with_news(session, now(), now(), 10) == [Scope(first.tenant_id)]
     learn_now(first, learner_settings, None)
     with first.database.session() as session:
-        assert scopes_with_news(session, now(), 10) == []
+        assert scopes_with_news(session, now(), now(), 10) == []
 
 
 def test_regret_is_measured_with_each_version_and_then_ever_less_often(

@@ -13,7 +13,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from learner.celery_app import QUEUE
+from learner.celery_app import queue_of
 from learner.evidence import accumulate
 from learner.publishing import fetch
 from learner.settings import LearnerSettings
@@ -176,6 +176,6 @@ def test_enqueueing_to_a_broker_that_hangs_gives_up(redis_url: str) -> None:
 
 def test_messages_carry_ids_only(tenancy: Tenancy, redis_client: redis.Redis) -> None:
     assert enqueue_learning(tenancy.scope("u"))
-    (message,) = redis_client.lrange(QUEUE, 0, -1)
+    (message,) = redis_client.lrange(queue_of(tenancy.scope("u"), 8), 0, -1)
     assert b"application/json" in message
     assert b"pickle" not in message

@@ -113,7 +113,7 @@ def test_feedback_for_unknown_and_foreign_answers(
     tenant: TenantClient, new_tenant: Callable[[], TenantClient], stack: Stack
 ) -> None:
     foreign = new_tenant().ask()["id"]
-    for inference_id in ("chatcmpl-nowhere", foreign, "\x01"):
+    for inference_id in ("chatcmpl-nowhere", foreign):
         response = tenant.http.post("/v1/feedback", json={"inference_id": inference_id, "value": "up"})
         assert response.status_code == 404, response.text
         assert response.json()["error"]["code"] == "not_found"
@@ -125,6 +125,27 @@ def test_a_vote_that_is_none(tenant: TenantClient, value: object) -> None:
     response = tenant.http.post("/v1/feedback", json={"inference_id": tenant.ask()["id"], "value": value})
     assert response.status_code == 422
     assert response.json()["error"]["param"] == "value"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        (
+            "POST",
+            "/v1/chat/completions",
+            b'{"model": "m", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        ),
+        ("POST", "/v1/feedback", b'{"inference_id": "a\\u0000b", "value": "up"}'),
+        ("GET", "/v1/feedback/%00", b""),
+        ("PUT", "/v1/feedback/%00", b'{"value": "up"}'),
+        ("DELETE", "/v1/feedback/%00", b""),
+        ("GET", "/v1/users/%00/weights", b""),
+    ],
+)
+def test_characters_that_nothing_can_store(tenant: TenantClient, method: str, path: str, body: bytes) -> None:
+    response = tenant.http.request(method, path, content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 422, response.text
+    assert response.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_unknown_paths_and_methods(tenant: TenantClient) -> None:

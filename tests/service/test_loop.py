@@ -1,5 +1,6 @@
 """Generate, thumb, learn, push, generate: the product's one job."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -74,16 +75,19 @@ def test_another_tenants_votes_are_out_of_reach(tenant: TenantClient, new_tenant
 
 
 def test_a_client_that_leaves_frees_its_rows(tenant: TenantClient, stack: Stack) -> None:
-    body = {"model": "cage-pocket", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-    with tenant.http.stream("POST", "/v1/chat/completions", json=body) as response:
-        next(response.iter_lines())
+    # At temperature 2 the little model rambles on to the limit.
+    body = {"model": "cage-pocket", "messages": [{"role": "user", "content": "hi"}], "temperature": 2, "stream": True}
+    with tenant.http.stream("POST", "/v1/chat/completions", json={**body, "max_tokens": 700}) as response:
+        inference_id = json.loads(next(response.iter_lines()).removeprefix("data: "))["id"]
     wait_until(lambda: stack.services.engine.num_running == 0)
+    vote = tenant.http.post("/v1/feedback", json={"inference_id": inference_id, "value": "up"})
+    assert vote.status_code == 404, "the answer was completed although nobody listened"
 
 
 def test_health_readiness_and_metrics(tenant: TenantClient) -> None:
     assert tenant.http.get("/health").json() == {"status": "ok"}
     ready = tenant.http.get("/ready")
-    assert ready.json() == {"ready": True, "database": True, "redis": True, "draining": False}
+    assert ready.json() == {"ready": True, "engine": True, "database": True, "redis": True, "draining": False}
     tenant.vote(tenant.ask()["id"])
     tenant.wait_for_votes(1)
     metrics = tenant.http.get("/metrics").text

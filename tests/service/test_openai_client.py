@@ -60,6 +60,23 @@ def test_weights_by_hand_and_the_report(client: openai.OpenAI) -> None:
     assert report["largest_gap"] <= 1e-8
 
 
+def test_an_answer_can_be_sent_back_as_it_is(client: openai.OpenAI) -> None:
+    messages = list(QUESTION)
+    messages.append(client.chat.completions.create(model=MODEL, messages=messages).choices[0].message)
+    messages.append({"role": "user", "content": "Tell me more."})
+    second = client.chat.completions.create(model=MODEL, messages=messages, response_format={"type": "text"})
+    assert second.choices[0].message.content
+
+
+def test_logprobs_end_where_the_text_ends(client: openai.OpenAI) -> None:
+    asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "logprobs": True, "stop": [" "]}
+    whole = client.chat.completions.create(**asked).choices[0]
+    assert "".join(entry.token for entry in whole.logprobs.content) == whole.message.content
+    chunks = [c.choices[0] for c in client.chat.completions.create(**asked, stream=True)]
+    streamed = [entry for choice in chunks if choice.logprobs for entry in choice.logprobs.content]
+    assert streamed == whole.logprobs.content
+
+
 def test_logprobs_whole_and_streamed(client: openai.OpenAI) -> None:
     asked = {"model": MODEL, "messages": QUESTION, "seed": 5, "max_tokens": 8, "logprobs": True, "top_logprobs": 2}
     whole = client.chat.completions.create(**asked).choices[0]

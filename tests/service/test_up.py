@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from service.running import find_running
@@ -82,6 +83,23 @@ def test_up_demo_stop_and_up_again(running: Up) -> None:
     url = find_running(running.data_dir).api_url
     assert httpx.get(f"{url}/v1/users/ada/weights", headers=headers).json()["weights"] == learned["weights"]
     assert again.stop(signal.SIGTERM) == 0
+
+
+def test_a_closed_terminal_leaves_nothing_behind(running: Up) -> None:
+    worker = psutil.Process(int((running.data_dir / "worker.pid").read_text()))
+    assert running.stop(signal.SIGHUP) == 0
+    assert not worker.is_running()
+    assert find_running(running.data_dir) is None
+
+
+def test_the_worker_of_a_killed_start_is_ended_by_the_next(running: Up) -> None:
+    orphan = psutil.Process(int((running.data_dir / "worker.pid").read_text()))
+    running.process.kill()
+    running.process.wait()
+    assert orphan.is_running()
+    again = Up(running.data_dir, free_port())
+    wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+    assert again.stop() == 0
 
 
 def test_a_taken_port_is_named(data_dir: Path) -> None:

@@ -139,9 +139,27 @@ def test_stopping_fails_what_is_unfinished(model: LanguageModel) -> None:
 
 def test_a_full_queue_refuses(model: LanguageModel) -> None:
     engine = Engine(model, EngineLimits(num_rows=3, num_waiting=1))
-    engine.submit(request(0), lambda event: None)
+    first = engine.submit(request(0), lambda event: None)
     with pytest.raises(EngineFull):
         engine.submit(request(1), lambda event: None)
+    first.cancel()
+    engine.submit(request(1), lambda event: None)
+
+
+def test_a_loop_that_breaks_leaves_nobody_waiting(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(model)
+    engine.start()
+    assert engine.is_running
+
+    def broken() -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(engine._batch, "step", broken)
+    with pytest.raises(EngineStopped):
+        engine.answer(request(1))
+    with pytest.raises(EngineStopped):
+        engine.answer(request(2))
+    assert not engine.is_running
 
 
 @pytest.mark.parametrize(

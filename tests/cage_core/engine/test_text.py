@@ -35,6 +35,11 @@ def test_stop_texts_end_the_answer_and_are_not_shown() -> None:
     assert "".join(pieces) == stopped.text == "one two "
 
 
+def test_the_earliest_stop_text_ends_the_answer() -> None:
+    at_once = TextStream(lambda tokens: "hi STOP then END", ("END", "STOP"))
+    assert at_once.push(1) == "hi "
+
+
 def test_a_beginning_of_a_stop_text_is_shown_once_it_is_none() -> None:
     pieces, whole = stream("a STO b ST", stop=("STOP",))
     assert not whole.stopped
