@@ -96,7 +96,7 @@ def main() -> None:
     held_out, others = prompts[:PROMPTS], prompts[PROMPTS:]
     engine = start_engine(POCKET_DIR, ROWS)
     base = figures(*decode(engine, held_out, Steering(WEIGHTS["even"], 0.0, "base")), WEIGHTS["even"])
-    result = {
+    result: dict[str, Any] = {
         "machine": machine(),
         "prompts": PROMPTS,
         "strength": STRENGTH,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bench.machine import machine
 from bench.solver import compare_with_published
-from cage_core.best_response import best_response
+from cage_core.best_responses import best_response
 from cage_core.blending import METHODS, kl_nats, strength_for_kl
 from cage_core.dynamics import gauss_seidel, jacobi, optimistic_hedge
 from cage_core.equilibrium import equilibrium_gap, solve_equilibrium

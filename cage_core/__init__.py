@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cage_core.best_response import best_response
+    from cage_core.best_responses import best_response
     from cage_core.equilibrium import Equilibrium, equilibrium_gap, solve_equilibrium
     from cage_core.game import Game
 
@@ -15,7 +15,7 @@ __all__ = ["Equilibrium", "Game", "best_response", "equilibrium_gap", "solve_equ
 _HOMES = {
     "Equilibrium": "cage_core.equilibrium",
     "Game": "cage_core.game",
-    "best_response": "cage_core.best_response",
+    "best_response": "cage_core.best_responses",
     "equilibrium_gap": "cage_core.equilibrium",
     "solve_equilibrium": "cage_core.equilibrium",
 }

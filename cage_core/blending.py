@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from cage_core.best_response import reserve_of_best_response
+from cage_core.best_responses import reserve_of_best_response
 from cage_core.equilibrium import (
     STATUSES,
     Equilibrium,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cage_core.best_response import reserve_of_best_response
+from cage_core.best_responses import reserve_of_best_response
 from cage_core.equilibrium import solve_equilibrium
 from cage_core.errors import InvalidGame
 from cage_core.game import Game

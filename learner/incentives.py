@@ -1,4 +1,4 @@
-"""How much each principal keeps: no-regret dynamics over a scope's stored token contexts (theory of the paper, §4).
+"""How much each principal keeps: no-regret dynamics over a scope's stored token contexts (docs/paper.md, section 4).
 
 Each principal plays one reserve for all contexts; the stage game is the mean over them. Two dynamics:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cage_core.best_response import reserve_of_best_response
+from cage_core.best_responses import reserve_of_best_response
 
 MAX_STEPS = 40
 MAX_HALVINGS = 5

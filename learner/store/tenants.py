@@ -60,7 +60,8 @@ def register_principals(session: Session, catalogue: Iterable[CatalogueEntry]) -
 
 def feature_scales(session: Session) -> dict[str, float]:
     """Feature scale of every principal of the catalogue, nats."""
-    return {name: scale for name, scale in session.execute(select(Principal.name, Principal.feature_scale))}
+    rows = session.execute(select(Principal.name, Principal.feature_scale))
+    return {row.name: row.feature_scale for row in rows}
 
 
 def create_tenant(

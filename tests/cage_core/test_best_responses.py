@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import wrightomega
 
-from cage_core.best_response import best_response, wright_omega
+from cage_core.best_responses import best_response, wright_omega
 from cage_core.game import Game
 from cage_core.kernels.response import best_reserve
 from cage_core.kernels.response import wright_omega as scalar_wright_omega
