@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 INSTALL_VENV := { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -q python3-venv; } \
 	|| { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 
-.PHONY: up test install check demo
+.PHONY: up test install check demo bench
 
 up: install
 	@$(BIN)/cage up
@@ -17,6 +17,15 @@ test: install
 
 demo: install
 	@$(BIN)/cage demo
+
+bench: install
+	$(BIN)/python -m bench.solver --out bench/results/solver.json
+	$(BIN)/python -m bench.solver_robustness --games 200000 --out bench/results/solver_robustness.json
+	$(BIN)/python -m bench.paper_claims --out bench/results/paper_claims.json
+	$(BIN)/python -m bench.pocket
+	$(BIN)/python -m bench.steering
+	$(BIN)/python -m bench.decode
+	$(BIN)/python -m bench.learner_speed
 
 check: install
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """Scopes are spread over the queues the same way everywhere; workers take from all of them or from some."""
 
+import subprocess
+import sys
 from collections import Counter
 
 from learner.celery_app import all_queues, app, queue_of, worker_command
@@ -26,3 +28,10 @@ def test_a_worker_takes_from_every_queue_or_from_those_it_is_given(learner_setti
     assert "--queues" not in worker_command(2, with_sweep=False)
     chosen = worker_command(2, with_sweep=False, queues=("cage-learning-0", "cage-learning-3"))
     assert chosen[chosen.index("--queues") + 1] == "cage-learning-0,cage-learning-3"
+
+
+def test_a_worker_does_not_load_torch() -> None:
+    """A worker starts in a second and stays small; torch would cost it both."""
+    script = "import sys, learner.tasks; print({'torch', 'numba', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "set()"
