@@ -24,6 +24,8 @@ from service.services import Services
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["chat"])
 
+Arrival = tuple[int, TextDelta | Finished] | None
+
 _KEEP_ALIVE = ": keep-alive\n\n"
 _CLIENT_LEFT = 499  # nobody reads this answer; the status is for the metrics
 
@@ -61,90 +63,102 @@ async def create_completion(
 ) -> Response | ChatCompletion:
     """OpenAI's chat completions; pass the end user as `user`, and the answer's `id` with feedback."""
     planned = await run_in_threadpool(plan, services, caller, body)
+    plans = planned.repeated(body.n or 1)
     if body.stream:
-        return await _stream(services, planned, body)
-    async with aclosing(events(services, planned)) as source:
-        async for event in source:
-            if isinstance(event, Finished):
-                return _completion(services, planned, event.answer)
-            if await request.is_disconnected():
-                break
-    return Response(status_code=_CLIENT_LEFT)
+        return await _stream(services, plans, body)
+    answers: dict[int, Answer] = {}
+    async with aclosing(events(services, plans)) as source:
+        async for arrival in source:
+            if arrival is not None and isinstance(arrival[1], Finished):
+                answers[arrival[0]] = arrival[1].answer
+            elif await request.is_disconnected():
+                return Response(status_code=_CLIENT_LEFT)
+    return _completion(services, plans, [answers[index] for index in range(len(plans))])
 
 
-def _completion(services: Services, planned: Plan, answer: Answer) -> ChatCompletion:
-    choice = Choice(
-        message=AnswerMessage(content=answer.text),
-        finish_reason=answer.finish_reason,
-        logprobs=_logprobs(planned, answer.logprobs),
-    )
+def _completion(services: Services, plans: Sequence[Plan], answers: Sequence[Answer]) -> ChatCompletion:
+    reports = [planned.report(answer) for planned, answer in zip(plans, answers, strict=True)]
+    choices = [
+        Choice(
+            index=index,
+            message=AnswerMessage(content=answer.text),
+            finish_reason=answer.finish_reason,
+            logprobs=_logprobs(plans[index], answer.logprobs),
+            cage=reports[index] if len(plans) > 1 else None,
+        )
+        for index, answer in enumerate(answers)
+    ]
     return ChatCompletion(
-        id=planned.id,
-        created=planned.created,
+        id=plans[0].id,
+        created=plans[0].created,
         model=services.engine.model.name,
-        choices=[choice],
-        usage=_usage(answer),
-        cage=planned.report(answer),
+        choices=choices,
+        usage=_usage(answers),
+        cage=reports[0],
     )
 
 
-def _usage(answer: Answer) -> Usage:
-    return Usage(
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        total_tokens=answer.prompt_tokens + answer.completion_tokens,
-    )
+def _usage(answers: Sequence[Answer]) -> Usage:
+    num_prompt, num_completion = answers[0].prompt_tokens, sum(answer.completion_tokens for answer in answers)
+    return Usage(prompt_tokens=num_prompt, completion_tokens=num_completion, total_tokens=num_prompt + num_completion)
 
 
-async def _stream(services: Services, planned: Plan, body: ChatRequest) -> StreamingResponse:
+async def _stream(services: Services, plans: Sequence[Plan], body: ChatRequest) -> StreamingResponse:
     """Wait for the first event, so that a refusal still has its own status, then stream."""
-    source = events(services, planned)
+    source = events(services, plans)
     first = await anext(source)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    lines = _lines(services, planned, first, source, include_usage)
+    lines = _lines(services, plans, first, source, include_usage)
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
 async def _lines(
-    services: Services,
-    planned: Plan,
-    first: TextDelta | Finished | None,
-    source: AsyncGenerator[TextDelta | Finished | None],
-    include_usage: bool,
+    services: Services, plans: Sequence[Plan], first: Arrival, source: AsyncGenerator[Arrival], include_usage: bool
 ) -> AsyncIterator[str]:
-    frame = {"id": planned.id, "created": planned.created, "model": services.engine.model.name}
-    role = _choice({"role": "assistant", "content": ""})
-    yield _data(chunk(frame, [role], cage=planned.report().model_dump(exclude_none=True)))
-    event = first
-    num_logprobs = 0
+    frame = {"id": plans[0].id, "created": plans[0].created, "model": services.engine.model.name}
+    for index, planned in enumerate(plans):
+        role = _choice(index, {"role": "assistant", "content": ""})
+        yield _data(chunk(frame, [role], cage=planned.report().model_dump(exclude_none=True)))
+    answers: dict[int, Answer] = {}
+    num_logprobs = [0] * len(plans)
+    arrival = first
     try:
         async with aclosing(source):
-            while not isinstance(event, Finished):
-                if event is None:
+            while True:
+                if arrival is None:
                     yield _KEEP_ALIVE
+                elif isinstance(arrival[1], Finished):
+                    index, answer = arrival[0], arrival[1].answer
+                    answers[index] = answer
+                    yield _end(frame, index, plans[index], answer, answer.logprobs[num_logprobs[index] :])
                 else:
-                    num_logprobs += len(event.logprobs)
-                    yield _data(chunk(frame, [_delta(planned, event)]))
-                event = await anext(source)
+                    index, delta = arrival[0], arrival[1]
+                    num_logprobs[index] += len(delta.logprobs)
+                    yield _data(chunk(frame, [_delta(index, plans[index], delta)]))
+                if len(answers) == len(plans):
+                    break
+                arrival = await anext(source)
     except Exception as error:
         logger.exception("a stream failed")
         _, type_, code = errors.describe(error)
         yield _data(errors.error_body(errors.public_message(error), type_, code=code))
         return
-    answer = event.answer
-    report = planned.report(answer).model_dump(exclude_none=True)
-    end = _choice({}, answer.finish_reason)
-    if answer.logprobs[num_logprobs:]:
-        end["logprobs"] = Logprobs.of_tokens(answer.logprobs[num_logprobs:]).model_dump()
-    yield _data(chunk(frame, [end], cage=report))
     if include_usage:
-        yield _data(chunk(frame, [], usage=_usage(answer).model_dump()))
+        yield _data(chunk(frame, [], usage=_usage([answers[index] for index in sorted(answers)]).model_dump()))
     yield "data: [DONE]\n\n"
 
 
-def _delta(planned: Plan, event: TextDelta) -> dict[str, Any]:
+def _end(frame: dict[str, Any], index: int, planned: Plan, answer: Answer, unsent: Sequence[TokenLogprob]) -> str:
+    """The chunk that ends one choice; with the log-probabilities of tokens that completed no text."""
+    end = _choice(index, {}, answer.finish_reason)
+    if unsent:
+        end["logprobs"] = Logprobs.of_tokens(unsent).model_dump()
+    return _data(chunk(frame, [end], cage=planned.report(answer).model_dump(exclude_none=True)))
+
+
+def _delta(index: int, planned: Plan, event: TextDelta) -> dict[str, Any]:
     logprobs = _logprobs(planned, event.logprobs)
-    return {**_choice({"content": event.text}), "logprobs": logprobs and logprobs.model_dump()}
+    return {**_choice(index, {"content": event.text}), "logprobs": logprobs and logprobs.model_dump()}
 
 
 def _logprobs(planned: Plan, entries: Sequence[TokenLogprob]) -> Logprobs | None:
@@ -152,8 +166,8 @@ def _logprobs(planned: Plan, entries: Sequence[TokenLogprob]) -> Logprobs | None
     return Logprobs.of_tokens(entries) if asked else None
 
 
-def _choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _choice(index: int, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
 def _data(payload: dict[str, Any]) -> str:

@@ -107,7 +107,7 @@ class ChatRequest(BaseModel):
     stop: Text | list[Text] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=8)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     presence_penalty: Literal[0] | None = None
@@ -184,6 +184,7 @@ class TokenReport(BaseModel):
 class CageReport(BaseModel):
     """How an answer was steered, and the certificate of its equilibria."""
 
+    inference_id: str = Field(description="What feedback on this answer refers to.")
     parameter_version: int = Field(description="Version of the learned parameters in force; 0 before any learning.")
     scope: Literal["user", "tenant"] = Field(description="Whose parameters were in force.")
     weights: dict[str, float]
@@ -253,6 +254,7 @@ class Choice(BaseModel):
     message: AnswerMessage
     logprobs: Logprobs | None = None
     finish_reason: Literal["stop", "length"]
+    cage: CageReport | None = Field(default=None, description="How this answer was steered, where `n` is above 1.")
 
 
 class ChatCompletion(BaseModel):

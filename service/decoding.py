@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from starlette.concurrency import run_in_threadpool
 
 from cage_core.engine import Answer, DecodeRequest, Event, Failed, Finished, Sampling, Steering, TextDelta
 from cage_core.engine.engine import check_steering
+from cage_core.engine.sequence import Sequence as RunningAnswer
 from cage_core.errors import InvalidDecodeRequest
 from learner.exploration import in_force
 from learner.parameters import Parameters
@@ -36,10 +37,19 @@ class Plan:
     parameters: Parameters
     request: DecodeRequest
 
+    def repeated(self, times: int) -> tuple[Plan, ...]:
+        """This plan and others like it, each with an id and a seed of its own."""
+        return tuple(self if index == 0 else self._like(index) for index in range(times))
+
+    def _like(self, index: int) -> Plan:
+        sampling = replace(self.request.sampling, seed=self.request.sampling.seed + index)
+        return replace(self, id=f"{self.id}-{index}", request=replace(self.request, sampling=sampling))
+
     def report(self, answer: Answer | None = None) -> CageReport:
         """How the answer is steered; with the answer, also its certificate."""
         steering = self.request.steering
         report = CageReport(
+            inference_id=self.id,
             parameter_version=self.parameters.version,
             scope="tenant" if self.parameters.user_id is None else "user",
             weights=dict(steering.weights),
@@ -130,43 +140,52 @@ def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: Chat
     )
 
 
-async def events(services: Services, planned: Plan) -> AsyncGenerator[TextDelta | Finished | None]:
-    """The answer's events as they come, None when nothing came for a while; ends after Finished.
+async def events(services: Services, plans: Sequence[Plan]) -> AsyncGenerator[tuple[int, TextDelta | Finished] | None]:
+    """Events of answers that are decoded together, each with its plan's index; ends when all have finished.
 
-    The generation is logged before Finished is passed on, so that a vote can follow at once. Closing the
-    generator gives the answer up.
+    None when nothing came for a while. A generation is logged before its Finished is passed on, so that a vote can
+    follow at once. Closing the generator gives the answers up.
 
     Raises:
-        CageError: the engine refuses the request, or it failed.
+        CageError: the engine refuses a request, or one failed.
     """
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[Event] = asyncio.Queue()
+    arrived: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
     started = time.monotonic()
-    first_text = True
-
-    def pass_on(event: Event) -> None:
-        loop.call_soon_threadsafe(arrived.put_nowait, event)
-
-    running = services.engine.submit(planned.request, pass_on)
+    running: list[RunningAnswer] = []
     try:
-        while True:
+        for index, planned in enumerate(plans):
+            running.append(services.engine.submit(planned.request, _passing_on(loop, arrived, index)))
+        silent, num_open = True, len(plans)
+        while num_open:
             try:
-                event = await asyncio.wait_for(arrived.get(), services.settings.keep_alive_seconds)
+                index, event = await asyncio.wait_for(arrived.get(), services.settings.keep_alive_seconds)
             except TimeoutError:
                 yield None
                 continue
             if isinstance(event, Failed):
                 raise event.error
             if isinstance(event, Finished):
-                await run_in_threadpool(_log, services, planned, event.answer)
-                yield event
-                return
-            if first_text:
+                await run_in_threadpool(_log, services, plans[index], event.answer)
+                num_open -= 1
+            elif silent:
+                silent = False
                 services.metrics.first_token_seconds.observe(time.monotonic() - started)
-                first_text = False
-            yield event
+            yield index, event
     finally:
-        running.cancel()
+        for ticket in running:
+            ticket.cancel()
+
+
+def _passing_on(
+    loop: asyncio.AbstractEventLoop, arrived: asyncio.Queue[tuple[int, Event]], index: int
+) -> Callable[[Event], None]:
+    """Carries events from the engine's thread into the event loop."""
+
+    def pass_on(event: Event) -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, (index, event))
+
+    return pass_on
 
 
 def _log(services: Services, planned: Plan, answer: Answer) -> None:

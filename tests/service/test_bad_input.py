@@ -34,7 +34,7 @@ def chat(**changes: object) -> dict[str, object]:
         (chat(temperature=9), 422, "temperature"),
         (chat(max_tokens=0), 422, "max_tokens"),
         (chat(max_tokens=100_000), 422, "exceed the context"),
-        (chat(n=3), 422, "n"),
+        (chat(n=9), 422, "n"),
         (chat(stop=["a"] * 9), 422, "at most 4 stop texts"),
         (chat(user="a\x00b"), 422, "user"),
         (chat(tempreature=1), 422, "tempreature"),

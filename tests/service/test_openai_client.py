@@ -60,6 +60,30 @@ def test_weights_by_hand_and_the_report(client: openai.OpenAI) -> None:
     assert report["largest_gap"] <= 1e-8
 
 
+def test_several_answers_can_each_be_voted_on(client: openai.OpenAI, tenant: TenantClient) -> None:
+    asked = {"model": MODEL, "messages": QUESTION, "user": "ada", "seed": 9, "n": 3}
+    whole = client.chat.completions.create(**asked)
+    texts = [choice.message.content for choice in whole.choices]
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert len(set(texts)) > 1
+    assert whole.choices[0].cage["inference_id"] == whole.id
+    for choice in whole.choices:
+        tenant.vote(choice.cage["inference_id"], "up")
+    tenant.wait_for_votes(3)
+
+    weights = {"brevity": 0.25, "caution": 0.25, "detail": 0.25, "warmth": 0.25}
+    again = {**asked, "extra_body": {"cage": {"weights": weights}}, "stream_options": {"include_usage": True}}
+    streamed = ["", "", ""]
+    ends = []
+    for part in client.chat.completions.create(**again, stream=True):
+        for choice in part.choices:
+            streamed[choice.index] += choice.delta.content or ""
+            ends += [choice.index] if choice.finish_reason else []
+    assert streamed == texts
+    assert sorted(ends) == [0, 1, 2]
+    assert part.usage.completion_tokens == whole.usage.completion_tokens
+
+
 def test_an_answer_can_be_sent_back_as_it_is(client: openai.OpenAI) -> None:
     messages = list(QUESTION)
     messages.append(client.chat.completions.create(model=MODEL, messages=messages).choices[0].message)
