@@ -85,6 +85,22 @@ def test_up_demo_stop_and_up_again(running: Up) -> None:
     assert again.stop(signal.SIGTERM) == 0
 
 
+def test_sigterm_says_so_and_lets_open_answers_end(running: Up) -> None:
+    url = find_running(running.data_dir).api_url
+    headers = {"Authorization": f"Bearer {(running.data_dir / 'demo-key').read_text().strip()}"}
+    # At temperature 2 the little model rambles on to the limit, long enough to be interrupted.
+    body = {"model": "cage-pocket", "messages": [{"role": "user", "content": "hi"}], "temperature": 2}
+    long = {**body, "max_tokens": 700, "stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", headers=headers, json=long, timeout=30) as response:
+        lines = response.iter_lines()
+        next(lines)
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{url}/ready").status_code == 503, seconds=1.5)
+        assert httpx.get(f"{url}/ready").json()["draining"]
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert running.process.wait(30) == 0
+
+
 def test_a_closed_terminal_leaves_nothing_behind(running: Up) -> None:
     worker = psutil.Process(int((running.data_dir / "worker.pid").read_text()))
     assert running.stop(signal.SIGHUP) == 0
