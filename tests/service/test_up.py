@@ -26,7 +26,7 @@ def free_port() -> int:
 class Up:
     """A running `cage up`."""
 
-    def __init__(self, data_dir: Path, port: int) -> None:
+    def __init__(self, data_dir: Path, port: int, *, starts: bool = True) -> None:
         self.data_dir = data_dir
         addresses = ("CAGE_DATABASE_URL", "CAGE_REDIS_URL")
         environment = {name: value for name, value in os.environ.items() if name not in addresses}
@@ -35,6 +35,7 @@ class Up:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command("up"), env=self.environment, stdout=log, stderr=log)
         wait_until(lambda: self.process.poll() is not None or "Ctrl-C" in self.log.read_text(), seconds=60)
+        assert (self.process.poll() is None) == starts, self.log.read_text()
 
     def command(self, name: str, *options: str) -> list[str]:
         return [sys.executable, "-m", "service", name, "--data-dir", str(self.data_dir), *options]
@@ -121,7 +122,7 @@ def test_the_worker_of_a_killed_start_is_ended_by_the_next(running: Up) -> None:
 def test_a_taken_port_is_named(data_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        up = Up(data_dir, port)
+        up = Up(data_dir, port, starts=False)
         assert up.process.wait(40) == 1
         assert f"cannot listen on 127.0.0.1:{port}" in up.log.read_text()
         assert "Traceback" not in up.log.read_text()
@@ -133,7 +134,7 @@ def test_a_model_without_its_weights_is_named(data_dir: Path, tmp_path: Path, mo
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (model / name).write_text("{}")
     monkeypatch.setenv("CAGE_MODEL", str(model))
-    up = Up(data_dir, free_port())
+    up = Up(data_dir, free_port(), starts=False)
     assert up.process.wait(40) == 1
     assert f"model directory {model} lacks model.safetensors" in up.log.read_text()
     assert "Traceback" not in up.log.read_text()
