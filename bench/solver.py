@@ -1,7 +1,7 @@
 """Time of one call of the solver, beside the published settings on the same games in the same run.
 
 python -m bench.solver --out bench/results/solver.json
-python -m bench.solver --device cuda      (the batched and the fused path on a GPU)
+python -m bench.solver --device cuda --out bench/results/solver_cuda.json
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from bench.machine import machine
 from bench.published import solve_as_published
-from cage_core.equilibrium import Equilibrium, equilibrium_gap, solve_equilibrium
+from cage_core.equilibrium import Equilibrium, equilibrium_gap, fits_on_device, solve_equilibrium, solve_on_device
 from cage_core.game import Game
 
 SHAPES = [(1, 3, 50), (1, 4, 50), (8, 4, 50), (32, 4, 50), (64, 3, 50), (64, 8, 128), (1, 3, 49_152)]
@@ -76,6 +76,47 @@ def measure(shape: tuple[int, int, int], dtype: torch.dtype, device: str) -> dic
     }
 
 
+def device_microseconds(call: Callable[[], object], repetitions: int = 200) -> float:
+    """Median time of a call on the GPU's clock, from one event to the next, its waiting for Python included."""
+    for _ in range(10):
+        call()
+    times: list[float] = []
+    for _ in range(repetitions):
+        started, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        started.record()
+        call()
+        ended.record()
+        ended.synchronize()
+        times.append(1e3 * float(started.elapsed_time(ended)))
+    return statistics.median(times)
+
+
+def measure_on_device(shape: tuple[int, int, int], dtype: torch.dtype) -> dict[str, Any]:
+    """The fused kernel alone: called from Python and replayed in a CUDA graph, cold and warm started."""
+    game = random_game(shape, dtype, "cuda", 0)
+    unchecked = Game.unchecked(game.base_log_probs, game.payoffs, game.temperatures())
+    answer = solve_on_device(unchecked)
+    row: dict[str, Any] = {
+        "batch": shape[0],
+        "principals": shape[1],
+        "candidates": shape[2],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    for name, start in (("cold", None), ("warm", answer.reserves + 0.01)):
+        call = partial(solve_on_device, unchecked, start)
+        graph = torch.cuda.CUDAGraph()
+        call()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph):
+            replayed = call()
+        row[f"{name}_microseconds_per_call"] = round(device_microseconds(call), 1)
+        row[f"{name}_microseconds_per_graph_replay"] = round(device_microseconds(graph.replay), 1)
+        row[f"{name}_most_iterations"] = int(replayed.iterations.max())
+        row[f"{name}_largest_gap"] = float(replayed.gap.max())
+        row[f"{name}_unconverged"] = int((~replayed.converged).sum())
+    return row
+
+
 def compare_with_published(principals: int, scale: float, initial_share: float) -> dict[str, Any]:
     """Published settings against the exact solver, one core, N = 50."""
     shape = (1, principals, 50)
@@ -114,11 +155,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows, comparisons = [], []
+    rows, fused, comparisons = [], [], []
     for dtype in (torch.float64, torch.float32):
         for shape in SHAPES:
             rows.append(measure(shape, dtype, arguments.device))
             print(json.dumps(rows[-1]), flush=True)
+            if arguments.device == "cuda" and fits_on_device(random_game(shape, dtype, "cuda", 0)):
+                fused.append(measure_on_device(shape, dtype))
+                print(json.dumps(fused[-1]), flush=True)
     if arguments.device == "cpu":
         for principals, scale in [(2, 1.5), (3, 1.0)]:
             for initial_share in (0.0, 0.5):
@@ -131,6 +175,7 @@ def main() -> None:
             "threads": 1,
             "temperature": TEMPERATURE,
             "calls": rows,
+            "fused_kernel": fused,
             "published_settings": comparisons,
         }
         arguments.out.write_text(json.dumps(report, indent=2) + "\n")

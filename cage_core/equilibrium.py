@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 import numpy as np
@@ -88,6 +88,10 @@ def solve_equilibrium(game: Game, initial_reserves: Tensor | None = None) -> Equ
         check_reserves(game, initial_reserves, "initial_reserves")
     if game.payoffs.device.type == "cpu" and _kernel_is_compiled():
         answer = _solve_scalar(game, initial_reserves, commit=False)
+    elif game.payoffs.device.type == "cuda" and fits_on_device(game):
+        answer = solve_on_device(game, initial_reserves)
+        if not torch.cuda.is_current_stream_capturing():
+            answer = _with_last_resort(game, answer)
     else:
         answer = _solve_batched(game, initial_reserves)
     if torch.is_grad_enabled() and game.requires_grad:
@@ -95,6 +99,56 @@ def solve_equilibrium(game: Game, initial_reserves: Tensor | None = None) -> Equ
 
         return with_gradients(game, answer)
     return answer
+
+
+def fits_on_device(game: Game) -> bool:
+    """Whether `solve_on_device` takes the game: Triton is installed and the game is of a size for one GPU program."""
+    # Imported on the first solve on a GPU: Triton takes a second.
+    from cage_core.kernels import fused
+
+    return fused.AVAILABLE and 0 not in game.batch_shape and fused.fits(game.num_principals, game.num_candidates)
+
+
+def solve_on_device(game: Game, initial_reserves: Tensor | None = None) -> Equilibrium:
+    """Nash equilibrium of every game in the batch by one fused kernel that never waits for the device.
+
+    What `solve_equilibrium` runs on CUDA for up to 16 principals and 1024 candidates, less its checks, its last
+    resort and its derivatives: a game that does not converge keeps its gap and the status that goes with it. Can
+    be captured in a CUDA graph, after one call outside that compiles it; build the game with `Game.unchecked` there.
+
+    Args:
+        initial_reserves: [..., J] warm start, payoff units.
+
+    Raises:
+        InvalidGame: the game does not fit (`fits_on_device`).
+    """
+    from cage_core.kernels.fused import MOST_CANDIDATES, MOST_PRINCIPALS, solve_fused
+
+    shape, principals, tokens = game.batch_shape, game.num_principals, game.num_candidates
+    if not fits_on_device(game):
+        raise InvalidGame(
+            f"the fused kernel needs Triton, a non-empty batch, at most {MOST_PRINCIPALS} principals and "
+            f"{MOST_CANDIDATES} candidates; got payoffs {tuple(game.payoffs.shape)}: use solve_equilibrium"
+        )
+    start = None
+    if initial_reserves is not None:
+        start = initial_reserves.detach().expand(*shape, principals).reshape(-1, principals)
+    policy, reserves, incentives, gap, codes, steps = solve_fused(
+        game.base_log_probs.detach().expand(*shape, tokens).reshape(-1, tokens),
+        game.payoffs.detach().expand(*shape, principals, tokens).reshape(-1, principals, tokens),
+        game.temperatures().detach().reshape(-1),
+        start,
+        game.dtype,
+        GAP_TOLERANCE,
+    )
+    return Equilibrium(
+        policy=policy.reshape(*shape, tokens),
+        reserves=reserves.reshape(*shape, principals),
+        incentives=incentives.reshape(*shape, principals, tokens),
+        gap=gap.reshape(shape),
+        status_codes=codes.reshape(shape),
+        iterations=steps.reshape(shape),
+    )
 
 
 def committed_outcome(game: Game, reserves: Tensor) -> Equilibrium:
@@ -127,6 +181,9 @@ def check_reserves(game: Game, reserves: Tensor, name: str) -> None:
     )
     if not fits or shape[-1] != expected[-1]:
         raise InvalidGame(f"{name} must be [..., J] = {expected}, got {tuple(shape)}")
+    # A stream that is captured cannot be waited for; reserves that are not finite then end as an infinite gap.
+    if reserves.is_cuda and torch.cuda.is_current_stream_capturing():
+        return
     if not bool(torch.isfinite(reserves).all()):
         raise InvalidGame(f"{name} must be finite: found NaN or infinity")
 
@@ -214,6 +271,23 @@ def _solve_batched(game: Game, initial_reserves: Tensor | None) -> Equilibrium:
     for index in torch.nonzero(~solved).flatten().tolist():
         reserves[index] = _last_resort(base[index], payoffs[index], temperatures[index])
     return _answer(game, base, payoffs, temperatures, reserves, steps)
+
+
+def _with_last_resort(game: Game, answer: Equilibrium) -> Equilibrium:
+    """The answer, its games without convergence solved again by the scalar solver on the host."""
+    unsolved = torch.nonzero(answer.status_codes.reshape(-1)).flatten()
+    if unsolved.numel() == 0:
+        return answer
+    base, payoffs, temperatures = (part.detach()[unsolved].cpu() for part in game.flattened())
+    host = _solve_scalar(Game.unchecked(base, payoffs, temperatures), None, commit=False)
+
+    def replaced(name: str) -> Tensor:
+        values: Tensor = getattr(answer, name)
+        better: Tensor = getattr(host, name)
+        flat = values.reshape(-1, *better.shape[1:])
+        return flat.index_copy(0, unsolved, better.to(values)).reshape(values.shape)
+
+    return Equilibrium(**{field.name: replaced(field.name) for field in fields(Equilibrium)})
 
 
 def _answer(

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from sqlalchemy import create_engine, make_url, text
@@ -19,6 +20,11 @@ from learner.store import migrate
 from learner.store.database import Database
 from service.servers import EmbeddedServers
 from tests.waiting import wait_until
+
+# A gate should say the same thing twice; developers' runs go on searching.
+hypothesis.settings.register_profile("gate", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("gate")
 
 TEMPLATE = "cage_template"
 SWEEP_SECONDS = 0.5

@@ -49,7 +49,7 @@ def nasty(kind: str) -> Game:
         payoffs = payoffs[:, :1] * torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64).unsqueeze(-1)
     elif kind == "impossible candidates":
         base[:, ::3] = -math.inf
-        base[0, 1:] = -math.inf
+        base[0, 2:] = -math.inf
     elif kind == "zero weight":
         payoffs[:, 1] = 0.0
         payoffs[0] = 7.0
@@ -127,10 +127,27 @@ def test_strided_and_shared_inputs_are_read_where_they_are():
 
 
 @runs_here
-def test_what_overflows_is_never_called_an_equilibrium():
-    payoffs = torch.tensor([[1e30, -1e30, 0.0]], device=DEVICE)
-    answer = solve_on_device(Game.unchecked(torch.zeros(3, device=DEVICE), payoffs, 1e-30))
+@pytest.mark.parametrize("wrong", ["payoffs", "base", "start"])
+def test_what_is_not_a_number_is_never_called_an_equilibrium(wrong: str):
+    good, nan = torch.tensor([1.0, 0.0]), torch.tensor([math.nan, 0.0])
+    base, payoffs, start = (nan if wrong == name else good for name in ("base", "payoffs", "start"))
+    game = Game.unchecked(base.to(DEVICE), payoffs.expand(2, 2).to(DEVICE), 0.5)
+    answer = solve_on_device(game, start.to(DEVICE))
     assert answer.status is Status.NOT_CONVERGED
+    assert float(answer.gap) == math.inf
+
+
+@pytest.mark.skipif(not INTERPRETED or not fused.AVAILABLE, reason="compiled kernels keep the number of steps")
+@pytest.mark.parametrize("start", [None, 0.0, 3.0])
+def test_the_gap_of_unfinished_games_agrees_with_other_code(monkeypatch: pytest.MonkeyPatch, start: float | None):
+    monkeypatch.setattr(fused, "MAX_STEPS", type(fused.MAX_STEPS)(0))
+    game = moved(random_game(33, principals=3, tokens=14, batch=(6,), tau=0.1))
+    answer = solve_on_device(game, None if start is None else torch.full((3,), start, device=DEVICE))
+    assert answer.status is Status.NOT_CONVERGED
+    assert not answer.iterations.any()
+    expected = equilibrium.equilibrium_gap(game, answer.incentives)
+    assert float(expected.max()) > 1e-3
+    torch.testing.assert_close(answer.gap, expected, rtol=1e-10, atol=1e-14)
 
 
 @runs_here
@@ -169,6 +186,7 @@ def test_a_captured_graph_solves_whatever_its_inputs_hold():
     start = torch.zeros(64, 8, dtype=torch.float64, device="cuda")
     game = Game.unchecked(base, payoffs, 0.3)
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         solve_equilibrium(game, start)
     torch.cuda.current_stream().wait_stream(side)

@@ -10,13 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cage_core import equilibrium
+from cage_core.best_responses import best_response
 from cage_core.equilibrium import Status, committed_outcome, equilibrium_gap, solve_equilibrium
 from cage_core.errors import InvalidGame
 from cage_core.game import Game
 from cage_core.kernels.continuation import follow
 from cage_core.kernels.newton import newton
 from tests.cage_core.games import games, random_game
-from tests.oracles import brute_force_gap
+from tests.oracles import brute_force_gap, utility
 
 
 @settings(max_examples=150, deadline=None)
@@ -42,10 +43,19 @@ def test_brute_force_finds_no_deviation_either(game: Game):
 def test_the_gap_of_arbitrary_incentives_agrees_with_brute_force(game: Game, seed: int):
     generator = torch.Generator().manual_seed(seed)
     incentives = torch.rand(game.payoffs.shape, generator=generator, dtype=torch.float64)
-    expected = brute_force_gap(
-        game.base_log_probs.numpy(), game.payoffs.numpy(), incentives.numpy(), float(game.temperature)
-    )
-    assert float(equilibrium_gap(game, incentives)) == pytest.approx(expected, abs=1e-7)
+    base, payoffs, paid = (t.numpy() for t in (game.base_log_probs, game.payoffs, incentives))
+    tau = float(game.temperature)
+    gap = float(equilibrium_gap(game, incentives))
+    # Search can stop short of the best deviation, so it bounds the gap from below ...
+    assert brute_force_gap(base, payoffs, paid, tau) <= gap + 1e-7
+    # ... and a deviation that earns the gap bounds it from above.
+    gains = []
+    for j, payoff in enumerate(payoffs):
+        others = paid.sum(0) - paid[j]
+        reserve = float(best_response(game, torch.from_numpy(others), j))
+        deviation = (payoff - reserve).clip(min=0)
+        gains.append(utility(base, payoff, deviation, others, tau) - utility(base, payoff, paid[j], others, tau))
+    assert max(gains) == pytest.approx(gap, rel=1e-7, abs=1e-7)
 
 
 @settings(max_examples=60, deadline=None)
