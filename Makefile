@@ -7,13 +7,18 @@ STAMP := $(VENV)/.installed
 INSTALL_VENV := { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -q python3-venv; } \
 	|| { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 
-.PHONY: up test install check demo bench
+.PHONY: up test test-kernel install check demo bench
 
 up: install
 	@$(BIN)/cage up
 
 test: install
 	@$(BIN)/python -m pytest
+
+# The GPU kernel on a CPU, in Triton's interpreter; Triton is large, so newcomers are spared it.
+test-kernel: install
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu]'
+	@TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/cage_core/test_cuda_kernel.py
 
 demo: install
 	@$(BIN)/cage demo
