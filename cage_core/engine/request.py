@@ -24,7 +24,7 @@ class Steering:
             running advantage; 0 leaves them as they are.
         kl_budget_nats: KL of every token's policy to the plain model, instead of a fixed strength; tokens on which
             the principals cannot spend it get the most they can.
-        reserves: principal name -> reserve, payoff units; bids of mode "committed", else where the solver starts.
+        reserves: principal name -> reserve, payoff units; the bids of mode "committed", unread in others.
     """
 
     weights: Mapping[str, float]
