@@ -120,7 +120,7 @@ def main() -> None:
     """Play everything, write the results, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=40)
-    parser.add_argument("--rival-users", type=int, default=20, help="the first of the users, for each rival")
+    parser.add_argument("--rival-users", type=int, default=40, help="the first of the users, for each rival")
     parser.add_argument("--drift-users", type=int, default=16)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
