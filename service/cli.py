@@ -47,7 +47,7 @@ def up(data_dir: DataDir = DATA_DIR) -> None:
             "API": f"{url}/v1",
             "docs": f"{url}/docs",
             "model": ServiceSettings.from_environment().model_name,
-            "key": f"{key}   (tenant 'demo'; also in {data_dir / 'demo-key'})",
+            "key": f"{key}   (the demo tenant's; also in {data_dir / 'demo-key'})",
             "stop": "Ctrl-C; data stays in " + str(data_dir),
         }
         for name, text in lines.items():
