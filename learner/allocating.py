@@ -21,7 +21,7 @@ def allocate_incentives(
     None when that version has them already, when there is no context to work on, or when a newer version
     appeared meanwhile: then that one gets its own. No lock is held while it computes.
     """
-    with database.session() as session:
+    with database.session(scope.tenant_id) as session:
         parameters = load_parameters(session, scope)
         if parameters is None or parameters.revision:
             return None
@@ -31,7 +31,7 @@ def allocate_incentives(
     allocation = allocate(contexts, weights, strength, seed=parameters.version)
     if allocation is None:
         return None
-    with database.session() as session:
+    with database.session(scope.tenant_id) as session:
         revised = add_reserves(session, parameters, allocation.reserves)
         if revised is not None:
             add_allocation(session, scope, revised.version, allocation, now)

@@ -20,7 +20,7 @@ def try_to_learn(database: Database, scope: Scope, settings: LearnerSettings, no
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the failure itself could not be put on record; PostgreSQL is away.
     """
-    with database.session() as session:
+    with database.session(scope.tenant_id) as session:
         failure = find_failure(session, scope)
     if failure is not None and failure.next_attempt_at > now:
         return None
@@ -31,7 +31,7 @@ def try_to_learn(database: Database, scope: Scope, settings: LearnerSettings, no
         _put_on_record(database, scope, error, settings, now)
         return None
     if failure is not None:
-        with database.session() as session:
+        with database.session(scope.tenant_id) as session:
             forget_failure(session, scope)
     return outcome
 
@@ -40,7 +40,7 @@ def _put_on_record(
     database: Database, scope: Scope, error: Exception, settings: LearnerSettings, now: datetime
 ) -> None:
     try:
-        with database.session() as session:
+        with database.session(scope.tenant_id) as session:
             record_failure(session, scope, error, settings, now)
     except IntegrityError:
         logger.warning("the tenant of %s is gone, and its failure with it", scope)

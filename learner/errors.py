@@ -25,6 +25,10 @@ class InvalidVote(InvalidInput):
     """A vote is neither +1 nor -1."""
 
 
+class InvalidKeyScopes(InvalidInput):
+    """A key would have no scope, or one that there is not."""
+
+
 class NameTaken(InvalidInput):
     """Another tenant is called this already."""
 
@@ -39,6 +43,10 @@ class UnknownTenant(NotFound):
 
 class UnknownPrincipal(NotFound):
     """The catalogue has no principal of this name."""
+
+
+class UnknownApiKey(NotFound):
+    """No key of this tenant has this id."""
 
 
 class UnknownGeneration(NotFound):

@@ -58,7 +58,7 @@ def learn(database: Database, scope: Scope, settings: LearnerSettings, now: date
     """
     outcome = None
     while True:
-        with database.session() as session:
+        with database.session(scope.tenant_id) as session:
             step = _learn_batch(session, scope, settings, now)
         if step is None:
             return outcome

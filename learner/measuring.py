@@ -21,7 +21,7 @@ def measure_regret(database: Database, scope: Scope, settings: LearnerSettings, 
     has grown by a twentieth: the work per vote stays constant. A tenant's regret compares the parameters
     that each user had with the best single ones for all of its users, so it may be negative.
     """
-    with database.session() as session:
+    with database.session(scope.tenant_id) as session:
         version, measured = versions_learned_and_measured(session, scope)
         if version == measured or (version > ALWAYS_UP_TO_VERSION and version < GROWTH * measured):
             return None

@@ -108,7 +108,7 @@ class ParameterCache:
         parameters = self._read_redis(scope)
         if parameters is not None:
             return _Held(parameters.order, parameters)
-        with self._database.session() as session:
+        with self._database.session(scope.tenant_id) as session:
             parameters = load_parameters(session, scope)
             if parameters is None:
                 if scope.user_id is not None:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service import chat, errors, feedback, health, users
+from service import auditing, chat, dashboard, errors, feedback, health, keys, pages, users
 from service.middleware import BodyLimit, RequestEnvelope
 from service.services import Services
 
@@ -30,7 +30,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.draining = False
     errors.install(app)
-    for part in (chat, feedback, users, health):
+    for part in (chat, feedback, users, keys, auditing, dashboard, pages, health):
         app.include_router(part.router)
     app.add_middleware(BodyLimit, largest_bytes=services.settings.largest_body_bytes)
     app.add_middleware(RequestEnvelope, metrics=services.metrics)

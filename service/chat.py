@@ -18,7 +18,7 @@ from service import errors
 from service.chat_schemas import AnswerMessage, ChatCompletion, ChatRequest, Choice, Logprobs, Usage, chunk
 from service.decoding import Plan, events, plan
 from service.dependencies import ServicesDep
-from service.security import CallerDep
+from service.security import AnyCaller, GenerateCaller
 from service.services import Services
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Models(BaseModel):
 
 
 @router.get("/models", summary="Models served here")
-def list_models(services: ServicesDep, caller: CallerDep) -> Models:
+def list_models(services: ServicesDep, caller: AnyCaller) -> Models:
     """The one model of this server."""
     return Models(data=[Model(id=services.engine.model.name, created=0, owned_by="cage")])
 
@@ -59,7 +59,7 @@ def list_models(services: ServicesDep, caller: CallerDep) -> Models:
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def create_completion(
-    services: ServicesDep, caller: CallerDep, body: ChatRequest, request: Request
+    services: ServicesDep, caller: GenerateCaller, body: ChatRequest, request: Request
 ) -> Response | ChatCompletion:
     """OpenAI's chat completions; pass the end user as `user`, and the answer's `id` with feedback."""
     planned = await run_in_threadpool(plan, services, caller, body)

@@ -64,8 +64,8 @@ class CageOptions(BaseModel):
     )
     strength: Weight | None = Field(default=None, description="Steering strength; 0 is the plain model.")
     mode: str | None = Field(default=None, description="How principals combine: equilibrium, linear or base.")
-    balance: Weight = Field(
-        default=0.0,
+    balance: Weight | None = Field(
+        default=None,
         description="How much weights adapt within the answer towards principals that it has served least.",
     )
     kl_budget_nats: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = Field(

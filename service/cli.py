@@ -48,10 +48,11 @@ def up(data_dir: DataDir = DATA_DIR) -> None:
             "docs": f"{url}/docs",
             "model": ServiceSettings.from_environment().model_name,
             "key": f"{key}   (the demo tenant's; also in {data_dir / 'demo-key'})",
+            "operator": f"key in {data_dir / 'operator-key'}",
             "stop": "Ctrl-C; data stays in " + str(data_dir),
         }
         for name, text in lines.items():
-            console.print(f"[bold]{name:>6}[/]  {text}", highlight=False, soft_wrap=True)
+            console.print(f"[bold]{name:>8}[/]  {text}", highlight=False, soft_wrap=True)
 
     embedded.up(data_dir, lambda part: console.print(f"[dim]· {part}[/]"), ready)
 

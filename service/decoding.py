@@ -22,7 +22,7 @@ from learner.store.generations import add_generation
 from learner.store.models import Generation
 from service.chat_schemas import CageReport, ChatRequest, TokenReport
 from service.errors import InvalidBody, PrincipalNotLoaded, UnknownModel
-from service.security import Caller
+from service.security import TenantCaller
 from service.services import Services
 
 
@@ -32,7 +32,7 @@ class Plan:
 
     id: str
     created: int
-    caller: Caller
+    caller: TenantCaller
     user_id: str | None
     parameters: Parameters
     request: DecodeRequest
@@ -68,7 +68,7 @@ class Plan:
         )
 
 
-def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
+def plan(services: Services, caller: TenantCaller, body: ChatRequest) -> Plan:
     """Look up what is in force and put the decode request together.
 
     Raises:
@@ -81,7 +81,7 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
     if body.model != model.name:
         raise UnknownModel(f"model {body.model!r} is not served here; this server has {model.name!r}", "model")
     seed = body.seed if body.seed is not None else secrets.randbits(63)
-    parameters = in_force(services.parameters.get(Scope(caller.tenant_id, body.user)), caller.exploration, seed)
+    parameters = in_force(services.parameters.get(Scope(caller.tenant_id, body.user)), caller.tenant.exploration, seed)
     steering = _steering(caller, parameters, body)
     check_steering(steering)
     missing = sorted(steering.weights.keys() - model.principals.keys())
@@ -106,7 +106,7 @@ def plan(services: Services, caller: Caller, body: ChatRequest) -> Plan:
     )
 
 
-def _steering(caller: Caller, parameters: Parameters, body: ChatRequest) -> Steering:
+def _steering(caller: TenantCaller, parameters: Parameters, body: ChatRequest) -> Steering:
     weights = dict(zip(parameters.principals, parameters.weights, strict=True))
     if body.cage.weights is not None:
         unknown = sorted(body.cage.weights.keys() - weights.keys())
@@ -114,15 +114,19 @@ def _steering(caller: Caller, parameters: Parameters, body: ChatRequest) -> Stee
             known = ", ".join(weights)
             raise InvalidBody(f"unknown principal {unknown[0]!r}; this tenant's principals: {known}", "cage.weights")
         weights = {name: body.cage.weights.get(name, 0.0) for name in weights}
-    strength = caller.strength if body.cage.strength is None else body.cage.strength
-    mode = body.cage.mode or caller.mode
+    strength = caller.tenant.strength if body.cage.strength is None else body.cage.strength
+    kl_budget_nats = body.cage.kl_budget_nats
+    if kl_budget_nats is None and body.cage.strength is None:
+        kl_budget_nats = caller.tenant.kl_budget_nats
+    balance = caller.tenant.balance if body.cage.balance is None else body.cage.balance
+    mode = body.cage.mode or caller.tenant.mode
     reserves = (
         None if parameters.reserves is None else dict(zip(parameters.principals, parameters.reserves, strict=True))
     )
-    return Steering(weights, strength, mode, body.cage.balance, body.cage.kl_budget_nats, reserves)
+    return Steering(weights, strength, mode, balance, kl_budget_nats, reserves)
 
 
-def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: ChatRequest, seed: int) -> Sampling:
+def _sampling(services: Services, caller: TenantCaller, prompt_tokens: int, body: ChatRequest, seed: int) -> Sampling:
     room = services.engine.model.context_tokens - prompt_tokens
     if room < 1:
         raise InvalidDecodeRequest(
@@ -133,7 +137,7 @@ def _sampling(services: Services, caller: Caller, prompt_tokens: int, body: Chat
     return Sampling(
         max_tokens=asked or min(room, services.settings.default_max_tokens),
         seed=seed,
-        temperature=caller.temperature if body.temperature is None else body.temperature,
+        temperature=caller.tenant.temperature if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         stop=body.stops,
         num_logprobs=body.num_logprobs,
@@ -212,7 +216,7 @@ def _log(services: Services, planned: Plan, answer: Answer) -> None:
         seed=planned.request.sampling.seed,
         contexts=[asdict(context) for context in answer.contexts],
     )
-    with services.database.session() as session:
+    with services.database.session(planned.caller.tenant_id) as session:
         add_generation(session, generation)
     services.metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
     services.metrics.tokens.labels("completion").inc(answer.completion_tokens)

@@ -1,17 +1,22 @@
-"""The tenant that a first start finds ready."""
+"""The tenant and the keys that a first start finds ready."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import UTC, datetime
 from pathlib import Path
+
+from sqlalchemy.orm import Session
 
 from cage_core.principals.catalogue import find_principals
 from learner.store.database import Database
-from learner.store.keys import authenticate, create_key
+from learner.store.keys import PRODUCT_SCOPES, SCOPES, authenticate, create_key
 from learner.store.tenants import find_tenant
 from service.operators import make_tenant
 from service.settings import ServiceSettings
 
 KEY_FILE = "demo-key"
+OPERATOR_KEY_FILE = "operator-key"
 
 
 def ensure_demo_tenant(database: Database, settings: ServiceSettings, data_dir: Path) -> str:
@@ -22,12 +27,23 @@ def ensure_demo_tenant(database: Database, settings: ServiceSettings, data_dir: 
     name = _name(settings)
     key_file = data_dir / KEY_FILE
     with database.session() as session:
-        key = key_file.read_text().strip() if key_file.is_file() else ""
-        tenant = authenticate(session, key) if key else None
-        if tenant is not None and tenant.name == name:
-            return key
         tenant = find_tenant(session, name) or make_tenant(session, settings, name)
-        _, key = create_key(session, tenant.id, "made by the first start")
+        return _kept_key(session, key_file, tenant.id, PRODUCT_SCOPES)
+
+
+def ensure_operator_key(database: Database, data_dir: Path) -> str:
+    """An operator's key for the dashboard and for administration; made at the first start."""
+    with database.session() as session:
+        return _kept_key(session, data_dir / OPERATOR_KEY_FILE, None, SCOPES)
+
+
+def _kept_key(session: Session, key_file: Path, tenant_id: str | None, scopes: Collection[str]) -> str:
+    """The key in the file, if it still is one of this tenant's; else a new one, kept there for its owner alone."""
+    key = key_file.read_text().strip() if key_file.is_file() else ""
+    found = authenticate(session, key, datetime.now(UTC)) if key else None
+    if found is not None and found.key.tenant_id == tenant_id:
+        return key
+    _, key = create_key(session, tenant_id, "made by the first start", scopes)
     key_file.touch(mode=0o600)
     key_file.write_text(key + "\n")
     return key

@@ -13,7 +13,7 @@ from pathlib import Path
 from cage_core.engine.checkpoint import check_checkpoint
 from learner.store.database import Database
 from learner.store.migrate import upgrade
-from service.demo_tenant import ensure_demo_tenant
+from service.demo_tenant import ensure_demo_tenant, ensure_operator_key
 from service.running import Running, announced
 from service.server import serve
 from service.servers import EmbeddedServers
@@ -46,7 +46,7 @@ def up(data_dir: Path, progress: Progress, ready: Callable[[str, str], None]) ->
         settings = ServiceSettings.from_environment()
         progress("migrations")
         upgrade(settings.database_url)
-        key = _demo_key(settings, data_dir)
+        key = _ensure_keys(settings, data_dir)
         progress("learner: Celery worker and beat")
         stack.enter_context(worker_process(data_dir))
         progress("model and API")
@@ -85,9 +85,11 @@ def _check_port(settings: HttpSettings) -> None:
             ) from error
 
 
-def _demo_key(settings: ServiceSettings, data_dir: Path) -> str:
+def _ensure_keys(settings: ServiceSettings, data_dir: Path) -> str:
+    """Keys of the demo tenant and of the operator in the data directory; returns the former."""
     database = Database(settings.database_url, pool_size=1)
     try:
+        ensure_operator_key(database, data_dir)
         return ensure_demo_tenant(database, settings, data_dir)
     finally:
         database.dispose()

@@ -57,6 +57,18 @@ class InvalidKey(ServiceError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
 
+class MissingScope(ServiceError):
+    """The key is in force but may not do this."""
+
+    status, type, code = 403, "permission_error", "missing_scope"
+
+
+class TenantNotNamed(ServiceError):
+    """An operator's key, and nothing says which tenant it acts for."""
+
+    status, type, code = 422, "invalid_request_error", "tenant_not_named"
+
+
 class UnknownModel(ServiceError):
     """The request names a model that is not served."""
 

@@ -12,9 +12,10 @@ from learner.store.feedback import VoteReceipt, get_feedback, record_vote, retra
 from learner.store.models import Feedback
 from learner.tasks import enqueue_learning
 from service.chat_schemas import UserId
-from service.dependencies import ServicesDep, SessionDep
-from service.security import Caller, CallerDep
+from service.dependencies import ServicesDep
+from service.security import FeedbackCaller, TenantCaller
 from service.services import Services
+from service.sessions import SessionDep
 
 router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
 
@@ -81,7 +82,7 @@ class FeedbackView(BaseModel):
 
 
 @router.post("", status_code=201, summary="Vote on an answer")
-def create_feedback(services: ServicesDep, caller: CallerDep, body: NewFeedback, response: Response) -> Receipt:
+def create_feedback(services: ServicesDep, caller: FeedbackCaller, body: NewFeedback, response: Response) -> Receipt:
     """One vote per answer and user: the same again changes nothing, another value replaces it."""
     receipt = _record(services, caller, body, body.inference_id, body.user)
     if receipt.duplicate:
@@ -90,25 +91,25 @@ def create_feedback(services: ServicesDep, caller: CallerDep, body: NewFeedback,
 
 
 @router.get("/{feedback_id}", summary="A vote as it stands")
-def read_feedback(session: SessionDep, caller: CallerDep, feedback_id: FeedbackId) -> FeedbackView:
+def read_feedback(session: SessionDep, caller: FeedbackCaller, feedback_id: FeedbackId) -> FeedbackView:
     """One vote of this tenant's users."""
     return _view(get_feedback(session, caller.tenant_id, feedback_id))
 
 
 @router.put("/{feedback_id}", summary="Change a vote")
-def change_feedback(services: ServicesDep, caller: CallerDep, feedback_id: FeedbackId, body: Vote) -> FeedbackView:
+def change_feedback(services: ServicesDep, caller: FeedbackCaller, feedback_id: FeedbackId, body: Vote) -> FeedbackView:
     """Give the vote another value; its old effect on the weights is taken back."""
-    with services.database.session() as session:
+    with services.database.session(caller.tenant_id) as session:
         before = get_feedback(session, caller.tenant_id, feedback_id)
     _record(services, caller, body, before.generation_id, before.user_id or None)
-    with services.database.session() as session:
+    with services.database.session(caller.tenant_id) as session:
         return _view(get_feedback(session, caller.tenant_id, feedback_id))
 
 
 @router.delete("/{feedback_id}", summary="Retract a vote")
-def retract_feedback(services: ServicesDep, caller: CallerDep, feedback_id: FeedbackId) -> FeedbackView:
+def retract_feedback(services: ServicesDep, caller: FeedbackCaller, feedback_id: FeedbackId) -> FeedbackView:
     """Take the vote back, and with it its effect on the weights."""
-    with services.database.session() as session:
+    with services.database.session(caller.tenant_id) as session:
         receipt = retract_vote(session, caller.tenant_id, feedback_id, datetime.now(UTC))
         session.expire_all()
         view = _view(get_feedback(session, caller.tenant_id, feedback_id))
@@ -117,9 +118,11 @@ def retract_feedback(services: ServicesDep, caller: CallerDep, feedback_id: Feed
     return view
 
 
-def _record(services: Services, caller: Caller, vote: Vote, generation_id: str, user_id: str | None) -> VoteReceipt:
+def _record(
+    services: Services, caller: TenantCaller, vote: Vote, generation_id: str, user_id: str | None
+) -> VoteReceipt:
     """Commit a vote, then send for a worker: in that order, so that the worker finds it."""
-    with services.database.session() as session:
+    with services.database.session(caller.tenant_id) as session:
         receipt = record_vote(
             session,
             tenant_id=caller.tenant_id,

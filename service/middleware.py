@@ -30,6 +30,7 @@ class RequestEnvelope:
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+        scope.setdefault("state", {})["request_id"] = request_id
         started = time.monotonic()
         status: int | None = None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy.orm import Session
 
 from cage_core.errors import InvalidModel
 from learner.errors import NameTaken
+from learner.store.audit import add_entry
 from learner.store.keys import create_key
 from learner.store.models import Tenant
 from learner.store.tenants import create_tenant, find_tenant
@@ -40,4 +43,13 @@ def make_tenant_with_key(session: Session, settings: ServiceSettings, name: str)
     """`make_tenant`, and the plaintext of a first key."""
     tenant = make_tenant(session, settings, name)
     _, key = create_key(session, tenant.id, "first key")
+    add_entry(
+        session,
+        at=datetime.now(UTC),
+        tenant_id=tenant.id,
+        actor="command line",
+        action="tenant.create",
+        target=tenant.id,
+        details={"name": name},
+    )
     return tenant, key

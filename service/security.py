@@ -1,46 +1,133 @@
-"""Who is calling: bearer keys of tenants."""
+"""Who is calling, and what the key allows: bearer keys with scopes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from learner.store.keys import authenticate
+from learner.errors import UnknownTenant
+from learner.store.keys import SCOPES, authenticate
+from learner.store.models import ApiKey, Tenant
+from learner.store.tenants import get_tenant
 from service.dependencies import ServicesDep
-from service.errors import InvalidKey
+from service.errors import InvalidKey, MissingScope, TenantNotNamed
 
-bearer = HTTPBearer(auto_error=False, description="A tenant's API key, `cage_…`.")
+bearer = HTTPBearer(auto_error=False, description="An API key, `cage_…`.")
+TenantHeader = Annotated[
+    str | None,
+    Header(
+        alias="X-Cage-Tenant",
+        max_length=256,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="With an operator's key: the id of the tenant to act for. Other keys need none.",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The tenant behind a request, as it was configured when the request came."""
+    """The key behind a request and the tenant it acts for, as they were configured when the request came.
 
-    tenant_id: str
-    mode: str
-    strength: float
-    temperature: float
-    exploration: str
+    Attributes:
+        tenant: None when an operator acts for no tenant in particular.
+    """
+
+    key: ApiKey
+    tenant: Tenant | None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the key may act for any tenant."""
+        return self.key.tenant_id is None
+
+    @property
+    def tenant_id(self) -> str | None:
+        """The tenant that the request is about."""
+        return None if self.tenant is None else self.tenant.id
+
+
+@dataclass(frozen=True)
+class TenantCaller(Caller):
+    """A caller who acts for a tenant."""
+
+    tenant: Tenant
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant that the request is about."""
+        return self.tenant.id
 
 
 def get_caller(
-    services: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    services: ServicesDep,
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    named_tenant: TenantHeader = None,
 ) -> Caller:
-    """The tenant that the request's key belongs to.
+    """The key of a request and the tenant that it acts for.
 
     Raises:
-        InvalidKey: there is no key, or it is unknown or revoked.
+        InvalidKey: there is no key, or it is unknown, expired or revoked.
+        UnknownTenant: the named tenant does not exist, or the key is another tenant's.
     """
     if credentials is None:
         raise InvalidKey("no API key; send it as 'Authorization: Bearer cage_…'")
+    # The only query that has to see keys of all tenants: until it is answered nobody knows whose request it is.
     with services.database.session() as session:
-        tenant = authenticate(session, credentials.credentials)
-        if tenant is None:
-            raise InvalidKey("this API key is unknown or revoked; ask the operator for a new one")
-        return Caller(tenant.id, tenant.mode, tenant.strength, tenant.temperature, tenant.exploration)
+        found = authenticate(session, credentials.credentials, datetime.now(UTC))
+        if found is None:
+            raise InvalidKey("this API key is unknown, expired or revoked; ask the operator for a new one")
+        tenant = found.tenant
+        if named_tenant is not None and tenant is None:
+            tenant = get_tenant(session, named_tenant)
+        if named_tenant is not None and tenant is not None and tenant.id != named_tenant:
+            raise UnknownTenant(f"no tenant has the id {named_tenant!r}")
+    request.state.caller = Caller(found.key, tenant)
+    return Caller(found.key, tenant)
 
 
-CallerDep = Annotated[Caller, Depends(get_caller)]
+def requires(*scopes: str) -> Callable[[Caller], Caller]:
+    """A dependency: the caller, whose key has one of these scopes.
+
+    Raises:
+        MissingScope: the key has none of them.
+    """
+    meaning = " or ".join(SCOPES[scope] for scope in scopes)
+
+    def checked(caller: Caller = Depends(get_caller)) -> Caller:
+        if not set(scopes) & set(caller.key.scopes):
+            needed, held = " or ".join(scopes), ", ".join(caller.key.scopes)
+            raise MissingScope(f"this key may not {meaning}: that needs the scope {needed}, it has {held}")
+        return caller
+
+    return checked
+
+
+def for_tenant(*scopes: str) -> Callable[[Caller], TenantCaller]:
+    """A dependency: the caller, whose key has one of these scopes and who acts for a tenant.
+
+    Raises:
+        MissingScope: the key has none of them.
+        TenantNotNamed: an operator's key, and no tenant is named.
+    """
+
+    def checked(caller: Caller = Depends(requires(*scopes))) -> TenantCaller:
+        if caller.tenant is None:
+            raise TenantNotNamed("an operator's key must name the tenant in the header X-Cage-Tenant", "X-Cage-Tenant")
+        return TenantCaller(caller.key, caller.tenant)
+
+    return checked
+
+
+GenerateCaller = Annotated[TenantCaller, Depends(for_tenant("generate"))]
+FeedbackCaller = Annotated[TenantCaller, Depends(for_tenant("feedback"))]
+ReadCaller = Annotated[TenantCaller, Depends(for_tenant("read"))]
+UserOperateCaller = Annotated[TenantCaller, Depends(for_tenant("operate"))]
+OperateCaller = Annotated[Caller, Depends(requires("operate"))]
+AdminCaller = Annotated[Caller, Depends(requires("admin"))]
+AnyCaller = Annotated[Caller, Depends(get_caller)]

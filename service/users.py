@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 
 from learner.scope import Scope
 from learner.store.regret import regret_series
-from service.dependencies import ServicesDep, SessionDep
-from service.security import CallerDep
+from service.dependencies import ServicesDep
+from service.security import ReadCaller
+from service.sessions import SessionDep
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
@@ -40,7 +41,7 @@ class WeightsView(BaseModel):
 
 
 @router.get("/{user_id}/weights", summary="A user's weights and their regret")
-def read_weights(services: ServicesDep, session: SessionDep, caller: CallerDep, user_id: UserPath) -> WeightsView:
+def read_weights(services: ServicesDep, session: SessionDep, caller: ReadCaller, user_id: UserPath) -> WeightsView:
     """Answered from the decoder's own parameters: what is shown is what the next answer uses."""
     scope = Scope(caller.tenant_id, user_id)
     parameters = services.parameters.get(scope)

@@ -13,6 +13,10 @@ STATEMENT_TIMEOUT_MILLISECONDS = 15_000
 IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 30_000
 
 
+# Both last until the end of the transaction.
+_AS_TENANT = text("SELECT set_config('cage.tenant_id', :tenant_id, true), set_config('role', 'cage_tenant', true)")
+
+
 class Database:
     """One process's access to PostgreSQL; safe to share between threads, not across a fork."""
 
@@ -34,9 +38,15 @@ class Database:
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """One transaction: committed on a clean exit, rolled back on an exception."""
+    def session(self, tenant_id: str | None = None) -> Iterator[Session]:
+        """One transaction: committed on a clean exit, rolled back on an exception.
+
+        With a tenant it runs as `cage_tenant`, a role for which row-level security hides every other tenant's rows:
+        a second wall behind the queries' own conditions.
+        """
         with self._sessions.begin() as session:
+            if tenant_id is not None:
+                session.execute(_AS_TENANT, {"tenant_id": tenant_id})
             yield session
 
     def ping(self) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    Identity,
     Index,
     MetaData,
     SmallInteger,
@@ -59,10 +60,17 @@ def _finite(column: str) -> str:
 
 
 class Tenant(Base):
-    """A customer of the service: its model, how it is steered and explores, and its principals."""
+    """A customer of the service: its model, how it is steered and explores, what is kept of it, and its limits.
+
+    `kl_budget_nats` replaces `strength` where it is set. Limits count what all keys of the tenant, or one of its
+    users, may do in a minute; None is no limit.
+    """
 
     __tablename__ = "tenants"
-    __table_args__ = (CheckConstraint("exploration IN ('none', 'thompson')", name="known_exploration"),)
+    __table_args__ = (
+        CheckConstraint("exploration IN ('none', 'thompson')", name="known_exploration"),
+        CheckConstraint("retention_days > 0", name="positive_retention"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -71,20 +79,40 @@ class Tenant(Base):
     strength: Mapped[float]
     temperature: Mapped[float]
     exploration: Mapped[str] = mapped_column(server_default=text("'none'"))
+    kl_budget_nats: Mapped[float | None]
+    balance: Mapped[float] = mapped_column(server_default=text("0"))
+    stores_text: Mapped[bool] = mapped_column(server_default=false())
+    stores_traces: Mapped[bool] = mapped_column(server_default=false())
+    retention_days: Mapped[float] = mapped_column(server_default=text("30"))
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    user_requests_per_minute: Mapped[int | None]
+    user_tokens_per_minute: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ApiKey(Base):
-    """A bearer key of a tenant; only its SHA-256 and a prefix to recognise it by are kept."""
+    """A bearer key; only its SHA-256 and a prefix to recognise it by are kept.
+
+    A key without a tenant is an operator's and may act for any tenant.
+    """
 
     __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("cardinality(scopes) > 0", name="some_scope"),
+        CheckConstraint("scopes <@ ARRAY['generate', 'feedback', 'read', 'operate', 'admin']", name="known_scopes"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
+    tenant_id: Mapped[str | None] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), index=True)
     hash: Mapped[str] = mapped_column(unique=True)
     prefix: Mapped[str]
     label: Mapped[str]
+    scopes: Mapped[list[str]]
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
 
@@ -154,7 +182,22 @@ class Generation(Base):
     largest_gap: Mapped[float | None]
     mean_gap: Mapped[float | None]
     seed: Mapped[int | None] = mapped_column(BigInteger)
+    solver_seconds: Mapped[float | None]
     contexts: Mapped[list[dict[str, Any]] | None]
+
+
+class Transcript(Base):
+    """The words of one answer and who moved each of its tokens: only for tenants that ask for it, and only so long."""
+
+    __tablename__ = "transcripts"
+    __table_args__ = (Index(None, "tenant_id", "created_at"),)
+
+    generation_id: Mapped[str] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime]
+    messages: Mapped[list[dict[str, Any]] | None]
+    answer: Mapped[str | None]
+    tokens: Mapped[list[dict[str, Any]] | None]
 
 
 class Feedback(Base):
@@ -346,3 +389,37 @@ class IncentivePoint(Base):
     hedge_regret: Mapped[list[float]]
     hedge_bound: Mapped[list[float]]
     measured_at: Mapped[datetime]
+
+
+class AuditEntry(Base):
+    """Who changed what, when. Entries outlive the tenant and the key that they name, and hold no end user's id."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index(None, "tenant_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime]
+    tenant_id: Mapped[str | None]
+    actor: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    details: Mapped[dict[str, Any] | None]
+    request_id: Mapped[str | None]
+
+
+class IdempotentRequest(Base):
+    """An answered request, or one under way, that its client may repeat under the same `Idempotency-Key`.
+
+    `tenant_id` is '' for operators. `status` is None while the first request is under way.
+    """
+
+    __tablename__ = "idempotent_requests"
+    __table_args__ = (Index(None, "created_at"),)
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    user_id: Mapped[str | None]
+    created_at: Mapped[datetime]
+    status: Mapped[int | None] = mapped_column(SmallInteger)
+    body: Mapped[dict[str, Any] | None]

@@ -12,6 +12,7 @@ from learner.errors import (
     InvalidGeneration,
     InvalidPrincipals,
     InvalidVote,
+    UnknownApiKey,
     UnknownFeedback,
     UnknownGeneration,
     UnknownPrincipal,
@@ -82,14 +83,16 @@ def test_keys_open_their_tenant_until_revoked(tenancy: Tenancy) -> None:
     assert plaintext.startswith("cage_")
     assert plaintext not in stored
     with tenancy.database.session() as session:
-        opened = authenticate(session, plaintext)
+        opened = authenticate(session, plaintext, now())
         assert opened is not None
-        assert opened.id == tenancy.tenant_id
-        assert authenticate(session, plaintext + "x") is None
-        assert authenticate(session, "\udcff") is None
-        assert not revoke_key(session, "ten_other", key.id, now())
+        assert opened.tenant is not None
+        assert opened.tenant.id == tenancy.tenant_id
+        assert authenticate(session, plaintext + "x", now()) is None
+        assert authenticate(session, "\udcff", now()) is None
+        with pytest.raises(UnknownApiKey):
+            revoke_key(session, "ten_other", key.id, now())
         assert revoke_key(session, tenancy.tenant_id, key.id, now())
-        assert authenticate(session, plaintext) is None
+        assert authenticate(session, plaintext, now()) is None
 
 
 def test_one_tenant_never_sees_another(make_tenancy: Callable[[str], Tenancy]) -> None:
