@@ -10,6 +10,7 @@ from torch import Tensor
 from cage_core.engine.games import solve_games
 from cage_core.engine.lanes import Lanes
 from cage_core.engine.model import LanguageModel
+from cage_core.engine.prefixes import PrefixStore
 from cage_core.engine.sampling import draw
 from cage_core.engine.sequence import Sequence
 from cage_core.errors import CageError, DeadlineExceeded, DecodeFailed
@@ -20,10 +21,10 @@ log = logging.getLogger(__name__)
 class Batch:
     """Sequences that share the model."""
 
-    def __init__(self, model: LanguageModel, num_rows: int) -> None:
+    def __init__(self, model: LanguageModel, num_rows: int, prefixes: PrefixStore | None = None) -> None:
         self._model = model
         self._capacity_rows = num_rows
-        self._lanes = Lanes(model.networks, num_rows)
+        self._lanes = Lanes(model.networks, num_rows, prefixes)
         self._sequences: list[Sequence] = []
 
     def __len__(self) -> int:
@@ -46,7 +47,8 @@ class Batch:
         """Run the prompts of new sequences together and decode their first tokens."""
         try:
             running, new = ([s.request.rows for s in group] for group in (self._sequences, sequences))
-            self._advance(sequences, self._lanes.prefill(running, new))
+            scopes = [s.request.conversation_scope for s in sequences]
+            self._advance(sequences, self._lanes.prefill(running, new, scopes))
         except Exception:
             self._fail(sequences)
         # All of them, for their rows are taken: `_leave` frees those of sequences that have ended.
@@ -94,11 +96,23 @@ class Batch:
         for sequence in sequences:
             sequence.fail(DecodeFailed("decoding failed; the server's log has the cause"))
 
+    def _retain(self) -> None:
+        """Keep the rows of answers that have ended for the next turns of their conversations."""
+        plans = [s.request.rows for s in self._sequences]
+        for place, sequence in enumerate(self._sequences):
+            scope = sequence.request.conversation_scope
+            if scope is not None and sequence.tokens and not sequence.running:
+                try:
+                    self._lanes.retain(plans, place, sequence.tokens, scope)
+                except Exception:
+                    log.exception("the rows of a finished answer could not be kept; its next turn starts afresh")
+
     def _leave(self) -> None:
         """Drop sequences that have ended; those at the end move into the holes, so that few rows are copied."""
         order = [place for place, sequence in enumerate(self._sequences) if sequence.running]
         if len(order) == len(self._sequences):
             return
+        self._retain()
         remaining = set(order)
         movable = [place for place in reversed(order) if place >= len(order)]
         order = [place if place in remaining else movable.pop(0) for place in range(len(order))]

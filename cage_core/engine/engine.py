@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from cage_core.engine.batch import Batch
 from cage_core.engine.games import MODES, compile_solver
 from cage_core.engine.model import LanguageModel
+from cage_core.engine.prefixes import PrefixStore
 from cage_core.engine.request import Answer, DecodeRequest, Event, EventSink, Failed, Finished, Steering
 from cage_core.engine.sequence import Sequence
 from cage_core.errors import EngineFull, EngineStopped, InvalidDecodeRequest
+from cage_core.sequential import BUDGETED
 
 log = logging.getLogger(__name__)
+
+_WITH_KL_BUDGET = ("equilibrium", "linear", BUDGETED)
 
 
 @dataclass(frozen=True)
@@ -25,19 +29,26 @@ class EngineLimits:
     Attributes:
         num_rows: rows of the key-value cache; a request takes one for the base and one for each principal.
         num_waiting: requests that may wait for rows before `submit` refuses.
+        prefix_bytes: memory for finished turns of conversations, which their next turns start from; 0 for none.
     """
 
     num_rows: int = 80
     num_waiting: int = 64
+    prefix_bytes: int = 256 * 2**20
 
 
 class Engine:
-    """Decodes many requests at once on one model."""
+    """Decodes many requests at once on one model.
+
+    Attributes:
+        prefixes: what is kept of conversations; whoever erases a user tells it to forget the user's scope.
+    """
 
     def __init__(self, model: LanguageModel, limits: EngineLimits = EngineLimits()) -> None:
         self.model = model
         self._limits = limits
-        self._batch = Batch(model, limits.num_rows)
+        self.prefixes = PrefixStore(limits.prefix_bytes)
+        self._batch = Batch(model, limits.num_rows, self.prefixes)
         # Guards the queue and the flag: whoever finds the engine running may count on an event.
         self._changed = threading.Condition()
         self._waiting: deque[Sequence] = deque()
@@ -190,7 +201,8 @@ def check_steering(steering: Steering) -> None:
         if not 0 <= value < float("inf"):
             raise InvalidDecodeRequest(f"{name} must be a finite number >= 0, not {value}")
     budget = steering.kl_budget_nats
-    if budget is not None and not (0 < budget < float("inf") and steering.mode in ("equilibrium", "linear")):
-        raise InvalidDecodeRequest("a KL budget is a finite number of nats > 0, for mode equilibrium or linear")
+    if budget is not None and not (0 < budget < float("inf") and steering.mode in _WITH_KL_BUDGET):
+        modes = ", ".join(_WITH_KL_BUDGET)
+        raise InvalidDecodeRequest(f"a KL budget is a finite number of nats > 0, for the modes {modes}")
     if steering.mode == "committed" and not steering.weights.keys() <= (steering.reserves or {}).keys():
         raise InvalidDecodeRequest("mode 'committed' needs a reserve for every principal")

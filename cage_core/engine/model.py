@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from cage_core.engine.checkpoint import load_causal_model, load_tokenizer
-from cage_core.engine.network import Network
+from cage_core.engine.networks import CausalNetwork, network_of
 from cage_core.engine.rows import BASE_NETWORK, Row, RowPlan, RowPlanner
 from cage_core.errors import InvalidDecodeRequest, InvalidModel
 from cage_core.principals.adapters import install_adapters, read_adapter
@@ -52,6 +53,8 @@ class LanguageModel:
         self.device = torch.device(device)
         self._tokenizer: Any = load_tokenizer(path)
         self._control_tokens = _control_tokens(self._tokenizer)
+        self._decode = _decoder(self._tokenizer)
+        self._texts: dict[int, str] = {}
         self._longest_token_characters = max(map(len, self._tokenizer.get_vocab()))
         if not self._tokenizer.chat_template:
             raise InvalidModel(f"{path}: tokenizer_config.json has no chat_template; add one")
@@ -61,7 +64,7 @@ class LanguageModel:
         routing = install_adapters(base, [(p.name, read_adapter(p.path)) for p in adapted]) if adapted else None
         self._adapter_of = {p.name: number for number, p in enumerate(adapted, start=1)}
         self._longest_tokens = longest_tokens
-        self.networks = [Network(base, self.device, longest_tokens, routing)]
+        self.networks: list[CausalNetwork] = [network_of(base, self.device, longest_tokens, routing)]
         self._network_at: dict[Path, int] = {}
         for principal in principals:
             if isinstance(principal.source, ModelSource):
@@ -77,7 +80,7 @@ class LanguageModel:
             if load_tokenizer(path).get_vocab() != vocabulary:
                 raise InvalidModel(f"principal {name!r}: {path} has another tokenizer than the base model")
             self._network_at[path] = len(self.networks)
-            self.networks.append(Network(load_causal_model(path, self.device), self.device, self._longest_tokens))
+            self.networks.append(network_of(load_causal_model(path, self.device), self.device, self._longest_tokens))
 
     def _read_lexicons(self, principals: Sequence[Principal]) -> tuple[Tensor, dict[str, int]]:
         lexical = [(p.name, p.source) for p in principals if isinstance(p.source, LexicalSource)]
@@ -150,8 +153,20 @@ class LanguageModel:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens, special tokens left out."""
-        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
-        return text
+        if len(tokens) != 1:
+            return self._decode(tokens)
+        # Every token of every answer is asked for by itself once; there are no more of them than the vocabulary has.
+        known = self._texts.get(tokens[0])
+        if known is None:
+            known = self._texts[tokens[0]] = self._decode(tokens)
+        return known
+
+
+def _decoder(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """Tokens to text without special tokens; past transformers' checks of its arguments where it adds nothing else."""
+    plain = type(tokenizer) is PreTrainedTokenizerFast and not tokenizer.clean_up_tokenization_spaces
+    decode = tokenizer.backend_tokenizer.decode if plain else tokenizer.decode
+    return lambda tokens: cast(str, decode(list(tokens), skip_special_tokens=True))
 
 
 def _with_directive(messages: Messages, directive: str) -> list[Mapping[str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ class Steering:
         strength: factor on all payoffs; at 1 a principal alone steers about as far as its own model would.
         mode: how the principals combine, a key of `cage_core.engine.games.MODES`.
         balance: how much weights adapt within the answer towards principals that it has served least, per nat of
-            running advantage; 0 leaves them as they are.
+            running advantage; 0 leaves them as they are. Mode "budgeted" adapts them by itself and reads no balance.
         kl_budget_nats: KL of every token's policy to the plain model, instead of a fixed strength; tokens on which
             the principals cannot spend it get the most they can.
         reserves: principal name -> reserve, payoff units; the bids of mode "committed", unread in others.
@@ -46,6 +47,11 @@ class CandidateFilter:
 
     top_k: int = 50
     min_p: float = 0.02
+
+    @property
+    def log_min_p(self) -> float:
+        """Least log-probability relative to the likeliest token, nats."""
+        return math.log(self.min_p) if self.min_p > 0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ class DecodeRequest:
         rows: what `LanguageModel.plan_rows` gives for the conversation and the principals of `steering`.
         traced: whether the answer carries a trace of every token.
         deadline_seconds: on the monotonic clock; an answer that is not complete by then fails.
+        conversation_scope: whose conversation it is; a later request with an equal scope may begin where this one
+            ends. None keeps nothing and finds nothing.
     """
 
     rows: RowPlan
@@ -84,6 +92,7 @@ class DecodeRequest:
     candidates: CandidateFilter = CandidateFilter()
     traced: bool = False
     deadline_seconds: float | None = None
+    conversation_scope: Hashable = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,7 @@ class TokenTrace:
 
     Attributes:
         base_probability, probability: of the chosen token, among the candidates.
+        weights: [principals] preference weights that they bid with, adapted to the answer so far.
         incentives: [principals] what each paid for the chosen token, payoff units.
         reserves: [principals] what each kept, payoff units.
         externalities: [principals] what the presence of each cost the others at this token, payoff units.
@@ -115,6 +125,7 @@ class TokenTrace:
     text: str
     base_probability: float
     probability: float
+    weights: tuple[float, ...]
     incentives: tuple[float, ...]
     reserves: tuple[float, ...]
     externalities: tuple[float, ...]
@@ -143,6 +154,9 @@ class Answer:
             feature scale. Order of `principals`.
         largest_gap, mean_gap: certified equilibrium gap over the tokens, payoff units.
         mean_kl_nats: mean KL of the final policy to the base, per token.
+        sequential_regret_nats, sequential_bound_nats: mode "budgeted": regret within the answer, per token, and what
+            theory promises for it (docs/paper.md, eq. 4); None in other modes.
+        seconds: from submission to the last token, waiting for rows included.
         contexts: a uniform sample of the answer's token games.
         traces, logprobs: one for each token if the request asked for them.
     """
@@ -156,6 +170,9 @@ class Answer:
     largest_gap: float
     mean_gap: float
     mean_kl_nats: float
+    sequential_regret_nats: float | None
+    sequential_bound_nats: float | None
+    seconds: float
     contexts: tuple[TokenContext, ...]
     traces: tuple[TokenTrace, ...]
     logprobs: tuple[TokenLogprob, ...]

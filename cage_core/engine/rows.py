@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 BASE_NETWORK = 0
 
@@ -36,6 +40,22 @@ class RewardRule:
     lexicon: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkRows:
+    """What a request's rows in one network are, as arrays [rows]: every step asks for it.
+
+    Attributes:
+        indices: into the request's rows.
+    """
+
+    indices: NDArray[np.int64]
+    adapters: NDArray[np.int64]
+    prompt_tokens: NDArray[np.int64]
+
+
+_NO_ROWS = NetworkRows(*(np.empty(0, np.int64) for _ in range(3)))
+
+
 @dataclass(frozen=True)
 class RowPlan:
     """All rows of one request, the plain base first, and one reward rule for each principal."""
@@ -55,7 +75,24 @@ class RowPlan:
 
     def rows_of(self, network: int) -> list[int]:
         """Indices of the rows in one network, in order."""
-        return [index for index, row in enumerate(self.rows) if row.network == network]
+        indices: list[int] = self.of(network).indices.tolist()
+        return indices
+
+    def of(self, network: int) -> NetworkRows:
+        """The rows in one network."""
+        return self._by_network.get(network, _NO_ROWS)
+
+    @cached_property
+    def _by_network(self) -> dict[int, NetworkRows]:
+        return {network: self._network_rows(network) for network in {row.network for row in self.rows}}
+
+    def _network_rows(self, network: int) -> NetworkRows:
+        indices = [index for index, row in enumerate(self.rows) if row.network == network]
+        return NetworkRows(
+            np.array(indices),
+            np.array([self.rows[index].adapter for index in indices]),
+            np.array([len(self.rows[index].prompt) for index in indices]),
+        )
 
 
 class RowPlanner:

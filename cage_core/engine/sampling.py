@@ -15,7 +15,7 @@ def draw(policy: NDArray[np.float64], sampling: Sampling, uniform: float) -> int
         policy: [candidates] probabilities.
         uniform: in [0, 1); the only randomness, so that a seed fixes the answer.
     """
-    if sampling.temperature == 0:
+    if len(policy) == 1 or sampling.temperature == 0:
         return int(policy.argmax())
     if sampling.temperature != 1:
         policy = np.power(policy / policy.max(), 1 / sampling.temperature)

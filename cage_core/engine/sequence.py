@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -26,11 +28,19 @@ from cage_core.engine.request import (
 )
 from cage_core.engine.text import TextStream
 from cage_core.errors import CageError
+from cage_core.sequential import BUDGETED, BudgetLedger, Floats, balanced_weights, budgeted_weights
 
 log = logging.getLogger(__name__)
 
 _NUM_CONTEXTS = 4
 _TINY = np.finfo(np.float64).tiny
+_ZERO, _CERTAIN = np.zeros(1), np.ones(1)
+
+
+@cache
+def _nothing(num_principals: int) -> NDArray[np.float64]:
+    """[principals, 1] zeros, made once."""
+    return np.zeros((num_principals, 1))
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class TokenGame:
     Attributes:
         tokens: [candidates] vocabulary ids.
         base_log_probs: [candidates] nats, normalised over the candidates; -inf for implausible ones.
-        rewards: [principals, candidates] nats.
+        rewards: [principals, candidates] nats; 0 where one candidate leaves nothing to reward.
         policy: [candidates] final probabilities.
         incentives: [principals or more, candidates] payments, payoff units.
         reserves: [principals or more] payoff units.
@@ -57,6 +67,12 @@ class TokenGame:
     externalities: NDArray[Any] | None
     gap: float
 
+    @classmethod
+    def decided(cls, token: int, num_principals: int) -> Self:
+        """The game with one candidate: it is certain, and worth the same to play as not to."""
+        nothing = _nothing(num_principals)
+        return cls(np.array([token]), _ZERO, nothing, _CERTAIN, nothing, nothing[:, 0], None, 0.0)
+
 
 class Sequence:
     """State of one request between its submission and its last token."""
@@ -72,6 +88,7 @@ class Sequence:
         self.principals = tuple(request.steering.weights)
         self.tokens: list[int] = []
         self.running = True
+        self._submitted_seconds = time.monotonic()
         self._finish_reason: FinishReason = "length"
         self._emit = emit
         self._decode = decode
@@ -80,6 +97,7 @@ class Sequence:
         self._randomness = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
         self._weights = np.array(list(request.steering.weights.values()))
         self._moments = _Moments.zero(len(self.principals))
+        self._ledger = BudgetLedger.empty(len(self.principals)) if request.steering.mode == BUDGETED else None
         self._feature_scales = np.array(feature_scales)
         self._contexts: list[TokenContext] = []
         self._num_contested = 0
@@ -96,19 +114,18 @@ class Sequence:
         return float(self._randomness.random())
 
     def payoff_factors(self) -> list[float]:
-        """What each principal's reward is multiplied with at the next token.
-
-        With balance c, weights adapt within the answer by multiplicative weights on the principals' running
-        advantages X: w_j exp(-c X_j), rescaled to the same total.
-        """
-        steering = self.request.steering
-        weights = self._weights
-        if steering.balance:
-            behind = -steering.balance * self._moments.advantages
-            adapted = weights * np.exp(behind - behind.max())
-            weights = adapted * (weights.sum() / adapted.sum()) if adapted.sum() > 0 else weights
-        factors: list[float] = (steering.strength * weights).tolist()
+        """What each principal's reward is multiplied with at the next token."""
+        factors: list[float] = (self.request.steering.strength * self._adapted_weights()).tolist()
         return factors
+
+    def _adapted_weights(self) -> Floats:
+        """[principals] preference weights, adapted to what the answer has given each principal so far."""
+        steering = self.request.steering
+        if steering.mode == BUDGETED:
+            return budgeted_weights(self._weights, self._moments.advantages)
+        if steering.balance:
+            return balanced_weights(self._weights, self._moments.advantages, steering.balance)
+        return self._weights
 
     def given_reserves(self) -> list[float]:
         """The reserves that came with the request, in the order of its principals."""
@@ -117,7 +134,9 @@ class Sequence:
 
     def accept(self, game: TokenGame, chosen: int, end_tokens: frozenset[int]) -> None:
         """Take the chosen candidate as the next token and emit what text it completes."""
-        self._observe(game, chosen)
+        # A token without a rival moves no moment: its advantages, divergence and gap are 0.
+        if len(game.tokens) > 1 or self.request.traced:
+            self._observe(game, chosen)
         token = int(game.tokens[chosen])
         self.tokens.append(token)
         if token in end_tokens:
@@ -142,7 +161,7 @@ class Sequence:
             self._deliver(Failed(error))
 
     def _answer(self) -> Answer:
-        moments, num_tokens = self._moments, max(len(self.tokens), 1)
+        moments, ledger, num_tokens = self._moments, self._ledger, max(len(self.tokens), 1)
         features = moments.advantages / num_tokens / self._feature_scales
         return Answer(
             text=self._text.text,
@@ -154,6 +173,9 @@ class Sequence:
             largest_gap=moments.largest_gap,
             mean_gap=moments.gaps / num_tokens,
             mean_kl_nats=moments.kl_nats / num_tokens,
+            sequential_regret_nats=None if ledger is None else ledger.regret_nats(self._weights) / num_tokens,
+            sequential_bound_nats=None if ledger is None else ledger.bound_nats(self._weights) / num_tokens,
+            seconds=time.monotonic() - self._submitted_seconds,
             contexts=tuple(self._contexts),
             traces=tuple(self._traces),
             logprobs=tuple(self._logprobs),
@@ -195,9 +217,11 @@ class Sequence:
         advantages = game.rewards[:, chosen] - rewards @ np.exp(base_log_probs)
         moved = policy > 0
         kl_nats = float(policy[moved] @ (np.log(policy[moved]) - base_log_probs[moved]))
-        self._moments = self._moments.plus(advantages, game.gap, kl_nats)
         if self.request.traced:
             self._traces.append(self._trace(game, chosen))
+        self._moments = self._moments.plus(advantages, game.gap, kl_nats)
+        if self._ledger is not None:
+            self._ledger = self._ledger.after(advantages, self._weights)
         if len(policy) > 1:
             context = TokenContext(tuple(base_log_probs.tolist()), tuple(map(tuple, rewards.tolist())))
             self._sample_context(context)
@@ -219,6 +243,7 @@ class Sequence:
             text=self._decode([token]),
             base_probability=float(np.exp(game.base_log_probs[chosen])),
             probability=float(game.policy[chosen]),
+            weights=tuple(self._adapted_weights().tolist()),
             incentives=tuple(game.incentives[:principals, chosen].tolist()),
             reserves=tuple(game.reserves[:principals].tolist()),
             externalities=externalities,

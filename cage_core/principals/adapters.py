@@ -84,10 +84,14 @@ def _check_config(config: dict[str, object], path: Path) -> None:
 
 
 class AdapterRouting:
-    """Which adapter each row of the current forward pass uses; shared by all adapted layers."""
+    """Which adapter each row of the current forward pass uses; shared by all adapted layers.
+
+    Attributes:
+        ranks: rank of each adapter, in order.
+    """
 
     def __init__(self, ranks: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
-        """Args: ranks: rank of each adapter, in order."""
+        self.ranks = tuple(ranks)
         total = sum(ranks)
         self._mask_of_adapter = torch.zeros(len(ranks) + 1, total, device=device, dtype=dtype)
         start = 0
@@ -115,6 +119,12 @@ class AdaptedLinear(nn.Module):
         self.register_buffer("down", down, persistent=False)
         self.register_buffer("up", up, persistent=False)
         self._routing = routing
+
+    def adapters(self) -> list[tuple[Tensor, Tensor]]:
+        """A [rank, inputs] and scaled B [outputs, rank] of each adapter."""
+        downs = self.get_buffer("down").split(self._routing.ranks)
+        ups = self.get_buffer("up").split(self._routing.ranks, dim=1)
+        return list(zip(downs, ups, strict=True))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[rows, tokens, inputs] -> [rows, tokens, outputs]."""

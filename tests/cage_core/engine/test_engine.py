@@ -172,7 +172,7 @@ def test_a_loop_that_breaks_leaves_nobody_waiting(model: LanguageModel, monkeypa
         (request(strength=float("inf")), "strength must be a finite number >= 0"),
         (request(balance=-1.0), "balance must be a finite number >= 0"),
         (request(kl_budget_nats=0.0), "a KL budget is a finite number of nats > 0"),
-        (request(kl_budget_nats=0.1, mode="base"), "for mode equilibrium or linear"),
+        (request(kl_budget_nats=0.1, mode="base"), "for the modes equilibrium, linear, budgeted"),
         (request(mode="committed"), "needs a reserve for every principal"),
         (replace(request(), steering=Steering({"calm": 1.0})), "planned for other principals"),
         (request(max_tokens=1000), "prompt of 12 tokens plus max_tokens 1000 exceed the context of 256"),
@@ -186,7 +186,7 @@ def test_bad_requests_are_refused_at_once(engine: Engine, bad: DecodeRequest, me
 
 def test_a_deadline_ends_its_own_answer_only(engine: Engine) -> None:
     events: queue.Queue[Event] = queue.Queue()
-    engine.submit(replace(request(1, max_tokens=200), deadline_seconds=time.monotonic() + 0.05), events.put)
+    engine.submit(replace(request(1, max_tokens=200), deadline_seconds=time.monotonic()), events.put)
     assert engine.answer(request(2)).completion_tokens > 0
     while isinstance(event := events.get(timeout=30), TextDelta):
         pass
@@ -234,3 +234,12 @@ def test_committed_reserves_are_the_bids_themselves(engine: Engine) -> None:
     asked = request(3, mode="committed", reserves={"calm": 0.2, "kind": 0.3}, strength=2.0)
     answer = engine.answer(replace(asked, traced=True))
     assert all(trace.reserves == pytest.approx((0.2, 0.3)) for trace in answer.traces)
+
+
+@pytest.mark.parametrize("candidates", [CandidateFilter(min_p=0.5), CandidateFilter(min_p=1.0), CandidateFilter(1)])
+def test_tokens_without_a_rival_are_as_if_they_were_played(engine: Engine, candidates: CandidateFilter) -> None:
+    asked = replace(request(6, strength=2.0, balance=0.5), candidates=candidates)
+    # A traced answer plays every token's game; another one passes over those with one candidate.
+    played, passed_over = engine.answer(replace(asked, traced=True)), engine.answer(asked)
+    assert played.traces
+    assert replace(passed_over, traces=played.traces, seconds=played.seconds) == played
