@@ -10,6 +10,7 @@ from learner.scope import Scope
 from learner.settings import LearnerSettings
 from learner.store.database import Database
 from learner.store.failures import find_failure, forget_failure, record_failure
+from learner.store.learning import has_news
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def try_to_learn(database: Database, scope: Scope, settings: LearnerSettings, no
     try:
         outcome = learn(database, scope, settings, now)
     except Exception as error:
-        logger.exception("learning %s failed; it is tried again later", scope)
+        logger.exception("learning a scope of tenant %s failed; it is tried again later", scope.tenant_id)
         _put_on_record(database, scope, error, settings, now)
         return None
     if failure is not None:
@@ -41,6 +42,8 @@ def _put_on_record(
 ) -> None:
     try:
         with database.session(scope.tenant_id) as session:
-            record_failure(session, scope, error, settings, now)
+            # A scope that was erased meanwhile has nothing to learn, and must not be named again.
+            if has_news(session, scope):
+                record_failure(session, scope, error, settings, now)
     except IntegrityError:
-        logger.warning("the tenant of %s is gone, and its failure with it", scope)
+        logger.warning("tenant %s is gone, and the failure of a scope with it", scope.tenant_id)

@@ -67,7 +67,7 @@ def configuration() -> dict[str, Any]:
     }
 
 
-app = Celery("cage", include=["learner.tasks"], set_as_current=False)
+app = Celery("cage", include=["learner.tasks", "learner.worker_signals"], set_as_current=False)
 app.add_defaults(configuration)
 
 
@@ -90,7 +90,7 @@ def worker_command(concurrency: int, *, with_sweep: bool, queues: Collection[str
     Args:
         queues: names of the queues to take from; all of them unless given.
     """
-    worker = [sys.executable, "-m", "celery", "-A", "learner.celery_app", "worker"]
+    worker = [sys.executable, "-m", "celery", "--quiet", "-A", "learner.celery_app", "worker"]
     options = ["--without-mingle", "--without-gossip", "--concurrency", str(concurrency)]
     chosen = ["--queues", ",".join(queues)] if queues else []
     return [*worker, *options, *chosen, *(["--beat"] if with_sweep else [])]

@@ -49,6 +49,10 @@ class UnknownApiKey(NotFound):
     """No key of this tenant has this id."""
 
 
+class UnknownUser(NotFound):
+    """Nothing is stored of a user of this id."""
+
+
 class UnknownGeneration(NotFound):
     """No generation of this tenant has this id."""
 
@@ -67,3 +71,7 @@ class SolverStalled(LearnerError):
 
 class MigrationsMissing(LearnerError):
     """The migration scripts are not where this installation should have them."""
+
+
+class TracingUnavailable(LearnerError):
+    """Traces are asked for, but what sends them is not installed."""

@@ -1,4 +1,4 @@
-"""Housekeeping, now and then: votes for answers that never got one, and token contexts past their time."""
+"""Housekeeping, now and then: votes for answers that never got one; contexts and words past their time."""
 
 from datetime import datetime, timedelta
 
@@ -6,6 +6,8 @@ from learner.settings import LearnerSettings
 from learner.store.database import Database
 from learner.store.feedback import add_default_votes
 from learner.store.generations import drop_contexts
+from learner.store.idempotency import drop_expired
+from learner.store.transcripts import blank_transcripts, drop_transcripts
 
 ROWS_PER_TRANSACTION = 1000
 DEFAULT_VOTE_REACH = timedelta(days=7)
@@ -38,6 +40,29 @@ def drop_old_contexts(database: Database, settings: LearnerSettings, now: dateti
     while True:
         with database.session() as session:
             dropped = drop_contexts(session, before, ROWS_PER_TRANSACTION)
+        total += dropped
+        if dropped < ROWS_PER_TRANSACTION:
+            return total
+
+
+def drop_old_transcripts(database: Database, now: datetime) -> int:
+    """Delete stored words and traces past their tenant's retention, or that it does not want kept any more."""
+    total = 0
+    while True:
+        with database.session() as session:
+            dropped = drop_transcripts(session, now, ROWS_PER_TRANSACTION)
+            blanked = blank_transcripts(session, ROWS_PER_TRANSACTION)
+        total += dropped + blanked
+        if max(dropped, blanked) < ROWS_PER_TRANSACTION:
+            return total
+
+
+def drop_old_requests(database: Database, now: datetime) -> int:
+    """Delete answers that were kept for requests repeated under an idempotency key, past their time."""
+    total = 0
+    while True:
+        with database.session() as session:
+            dropped = drop_expired(session, now, ROWS_PER_TRANSACTION)
         total += dropped
         if dropped < ROWS_PER_TRANSACTION:
             return total

@@ -1,5 +1,6 @@
 """The use case: fold what users said since the last time into a new version of a scope's parameters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,10 +71,37 @@ def learn(database: Database, scope: Scope, settings: LearnerSettings, now: date
 def _learn_batch(session: Session, scope: Scope, settings: LearnerSettings, now: datetime) -> LearnOutcome | None:
     if not has_news(session, scope):
         return None
+    state = open_state(session, scope, settings, now)
+    outcome = fold(session, scope, state, settings, now)
+    if outcome is None and not state.version:
+        # Whoever held the lock took away what there was to learn: leave no empty state behind.
+        session.delete(state)
+    return outcome
+
+
+def open_state(session: Session, scope: Scope, settings: LearnerSettings, now: datetime) -> LearnerState:
+    """The state row of a scope, locked; emptied first if its evidence was computed with other constants."""
     fingerprint = evidence_fingerprint(scope, settings)
     state = lock_state(session, scope, fingerprint, now)
     if state.constants != fingerprint:
         _start_over(session, scope, state, fingerprint)
+    return state
+
+
+def fold(
+    session: Session,
+    scope: Scope,
+    state: LearnerState,
+    settings: LearnerSettings,
+    now: datetime,
+    *,
+    changed: bool = False,
+) -> LearnOutcome | None:
+    """Fold one batch of what waits for a scope into its locked state, as the next version.
+
+    Args:
+        changed: whether something else changed, so that there is a new version even if nothing waits.
+    """
     if settings.window_feedbacks is not None:
         expire_votes(session, scope, now, keep_newest=settings.window_feedbacks)
     votes = unlearned_votes(session, scope, settings.feedbacks_per_transaction)
@@ -83,12 +111,12 @@ def _learn_batch(session: Session, scope: Scope, settings: LearnerSettings, now:
         from_users, users = _take_over_users(session, scope, settings)
         change = from_anonymous + from_users
     evidence = evidence_of(state) + change
-    if not votes and not users:
+    if not (votes or users or changed):
         return None
     save_state(session, state, evidence, now)
     if votes:
         mark_learned(session, votes, state.version, now)
-    parameters = _solve(session, scope, settings, evidence, state.version, now, votes)
+    parameters = solve_parameters(session, scope, settings, evidence, state.version, now, votes)
     add_parameters(session, parameters)
     return LearnOutcome(parameters, len(votes), users)
 
@@ -132,15 +160,20 @@ def _take_over_users(session: Session, scope: Scope, settings: LearnerSettings) 
     return gain, len(users)
 
 
-def _solve(
+def solve_parameters(
     session: Session,
     scope: Scope,
     settings: LearnerSettings,
     evidence: Evidence,
     version: int,
     now: datetime,
-    votes: list[UnlearnedVote],
+    votes: Sequence[UnlearnedVote] = (),
 ) -> Parameters:
+    """The parameters that follow from a scope's evidence under the tenant's configuration as it is now.
+
+    Args:
+        votes: those that made this version.
+    """
     principals = tenant_principals(session, scope.tenant_id)
     weights = {principal.name: principal.prior_weight for principal in principals}
     names = tuple(weights)

@@ -7,6 +7,7 @@ from learner.scope import Scope
 from learner.settings import LearnerSettings
 from learner.store.database import Database
 from learner.store.learning import learned_observations
+from learner.store.parameters import is_on_record
 from learner.store.regret import add_regret, versions_learned_and_measured
 from learner.store.tenants import tenant_principals
 
@@ -30,5 +31,6 @@ def measure_regret(database: Database, scope: Scope, settings: LearnerSettings, 
             return None
         principals = tenant_principals(session, scope.tenant_id)
         regret = measure(observations, {each.name: each.prior_weight for each in principals}, settings.constants)
-        add_regret(session, scope, version, regret, now)
+        if is_on_record(session, scope, version):
+            add_regret(session, scope, version, regret, now)
     return regret

@@ -11,12 +11,21 @@ import redis
 from cachetools import LRUCache
 from redis.client import PubSub
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from learner import publishing
+from learner.errors import LearnerError
 from learner.parameters import Parameters
+from learner.publishing import Notice
 from learner.scope import Scope
 from learner.store.database import Database
-from learner.store.parameters import configured_parameters, load_parameters, newer_parameters
+from learner.store.parameters import (
+    configurations,
+    configured_parameters,
+    load_parameters,
+    newer_parameters,
+    vanished_scopes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +37,7 @@ REDIS_REST_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class _Held:
-    """What is known of one scope; of a user of whom nothing was learned, that there are no parameters."""
+    """What is known of one scope; of one of which nothing was learned, that there are no parameters."""
 
     order: tuple[int, int]
     parameters: Parameters | None
@@ -54,14 +63,27 @@ class ParameterCache:
         capacity_scopes: int = 10_000,
         version_check_seconds: float = 2.0,
         on_update: Callable[[Parameters], None] | None = None,
+        on_forget: Callable[[Scope], None] | None = None,
+        renew: Callable[[Scope], Parameters | None] | None = None,
     ) -> None:
-        """`on_update` is called, in the follower's thread, with each newer version of a scope in use."""
+        """Begin with nothing held.
+
+        Args:
+            on_update: called, mostly in the follower's thread, with each newer version of a scope in use.
+            on_forget: called likewise with each scope whose learned state was erased.
+            renew: solves a scope's parameters for the tenant's present configuration; None if nothing was learned.
+        """
         self._database = database
         self._redis = client
         self._on_update = on_update
+        self._on_forget = on_forget
+        self._renew = renew
         self._version_check_seconds = version_check_seconds
         self._lock = threading.Lock()
         self._held: LRUCache[Scope, _Held] = LRUCache(capacity_scopes)
+        self._configured: LRUCache[str, Parameters] = LRUCache(capacity_scopes)
+        # Counts notices, so that what was read before one is not held after it.
+        self._notices = 0
         self._unchecked: deque[Scope] = deque()
         self._next_check_seconds = 0.0
         self._redis_rests_until = 0.0
@@ -84,25 +106,74 @@ class ParameterCache:
             UnknownTenant: there is no such tenant.
             sqlalchemy.exc.SQLAlchemyError: nothing is held and PostgreSQL does not answer.
         """
-        parameters = self._lookup(scope).parameters
-        if parameters is None:
-            parameters = self._lookup(scope.tenant).parameters
-        if parameters is None:
-            raise LookupError(f"a tenant always has parameters, but {scope.tenant_id!r} has none")
-        return parameters
+        configured = self._configuration(scope.tenant_id)
+        learned = self._lookup(scope).parameters
+        if learned is None and scope.user_id is not None:
+            learned = self._lookup(scope.tenant).parameters
+        if learned is None:
+            return configured
+        return learned if learned.follows(configured) else self._renewed(learned, configured)
+
+    def hear(self, notice: Notice) -> None:
+        """Take note at once of what every decoder is being told."""
+        forgotten: list[Scope] = []
+        with self._lock:
+            self._notices += 1
+            if notice.what == "forgotten":
+                forgotten = [notice.scope]
+            else:
+                self._configured.pop(notice.tenant_id, None)
+            if notice.what == "deleted":
+                forgotten = [held for held in self._held if held.tenant_id == notice.tenant_id]
+            for scope in forgotten:
+                self._held.pop(scope, None)
+        if self._on_forget is not None:
+            for scope in forgotten:
+                self._on_forget(scope)
+
+    def _configuration(self, tenant_id: str) -> Parameters:
+        with self._lock:
+            held, notices = self._configured.get(tenant_id), self._notices
+        if held is not None:
+            return held
+        with self._database.session(tenant_id) as session:
+            configured = configured_parameters(session, tenant_id)
+        with self._lock:
+            if notices == self._notices:
+                self._configured[tenant_id] = configured
+        return configured
+
+    def _renewed(self, learned: Parameters, configured: Parameters) -> Parameters:
+        """Parameters that were learned before the tenant's configuration changed, solved for the present one."""
+        if self._renew is None:
+            return learned
+        try:
+            renewed = self._renew(learned.scope)
+        except LearnerError:
+            logger.exception("parameters could not be renewed; the configured ones hold until the next vote")
+            return configured
+        if renewed is None:
+            return configured
+        self._write_redis(renewed)
+        self.take_over(renewed)
+        return renewed
 
     def _lookup(self, scope: Scope) -> _Held:
         with self._lock:
             # The mark lets an announcement that arrives during the read be kept.
-            held = self._held.setdefault(scope, _BEING_READ)
+            held, notices = self._held.setdefault(scope, _BEING_READ), self._notices
         if held is not _BEING_READ:
             return held
         found = self._read(scope)
         with self._lock:
             held = self._held.get(scope, _BEING_READ)
-            if found.order > held.order:
-                self._held[scope] = held = found
-        return held
+            if found.order <= held.order:
+                return held
+            if notices == self._notices:
+                self._held[scope] = found
+            else:
+                self._held.pop(scope, None)
+        return found
 
     def _read(self, scope: Scope) -> _Held:
         parameters = self._read_redis(scope)
@@ -110,10 +181,8 @@ class ParameterCache:
             return _Held(parameters.order, parameters)
         with self._database.session(scope.tenant_id) as session:
             parameters = load_parameters(session, scope)
-            if parameters is None:
-                if scope.user_id is not None:
-                    return _NOTHING_LEARNED
-                return _Held((0, 0), configured_parameters(session, scope.tenant_id))
+        if parameters is None:
+            return _NOTHING_LEARNED
         self._write_redis(parameters)
         return _Held(parameters.order, parameters)
 
@@ -162,9 +231,18 @@ class ParameterCache:
 
     def _hear(self, body: bytes) -> None:
         try:
-            self._take_over(Parameters.from_json(body))
+            heard = publishing.read_announcement(body)
         except ValueError:
-            logger.exception("an announcement could not be read")
+            # Without the cause: it would quote what was said.
+            logger.error("an announcement could not be read")
+            return
+        if isinstance(heard, Parameters):
+            self.take_over(heard)
+            return
+        try:
+            self.hear(heard)
+        except Exception:
+            logger.exception("a notice was taken, but who wanted to hear of it failed")
 
     def _check_versions_when_due(self) -> None:
         if time.monotonic() >= self._next_check_seconds:
@@ -188,14 +266,36 @@ class ParameterCache:
             return
         try:
             with self._database.session() as session:
-                newer = newer_parameters(session, held)
+                self._check_configurations(session)
+                newer, vanished = newer_parameters(session, held), vanished_scopes(session, held)
         except SQLAlchemyError as error:
             logger.warning("parameter versions could not be checked: %s", error)
             return
         for parameters in newer:
-            self._take_over(parameters)
+            self.take_over(parameters)
+        for scope in vanished:
+            self._let_go(scope)
 
-    def _take_over(self, parameters: Parameters) -> None:
+    def _check_configurations(self, session: Session) -> None:
+        """Let go of configurations that are not those on record any more."""
+        with self._lock:
+            held = dict(self._configured)
+        on_record = configurations(session, held)
+        for tenant_id, configured in held.items():
+            if tenant_id not in on_record:
+                self.hear(Notice("deleted", tenant_id))
+            elif on_record[tenant_id] != configured:
+                self.hear(Notice("configured", tenant_id))
+
+    def _let_go(self, scope: Scope) -> None:
+        """A version that was erased, although nobody was heard saying so."""
+        try:
+            publishing.discard(self._redis, scope)
+        except redis.RedisError as error:
+            self._rest_redis(error)
+        self.hear(Notice("forgotten", scope.tenant_id, scope.user_id))
+
+    def take_over(self, parameters: Parameters) -> None:
         """Hold a newer version of a scope in use; scopes not in use are read when they are asked for."""
         with self._lock:
             held = self._held.get(parameters.scope)

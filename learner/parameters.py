@@ -45,6 +45,11 @@ class Parameters:
         """Newer parameters of a scope have a higher one."""
         return self.version, self.revision
 
+    def follows(self, configured: "Parameters") -> bool:
+        """Whether these were solved for the principals and prior weights of a tenant's configuration."""
+        solved_for = None if self.posterior is None else self.posterior.prior_weights
+        return self.principals == configured.principals and solved_for == configured.weights
+
     @property
     def named_reserves(self) -> dict[str, float] | None:
         """Reserves by principal."""

@@ -1,6 +1,7 @@
 """The learner's settings, from environment variables that start with CAGE_."""
 
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -8,6 +9,24 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from learner.surrogate import LearningConstants
+
+PLACEHOLDERS = frozenset(
+    {"", "change-me", "changeme", "change_me", "password", "secret", "postgres", "redis", "cage", "example", "todo"}
+)
+_THIS_MACHINE = frozenset({None, "", "localhost", "127.0.0.1", "::1"})
+
+
+def with_real_password(url: str) -> str:
+    """The same address, whose password nobody can guess from an example; on this machine it may be anything.
+
+    Raises:
+        ValueError: the password is empty or a placeholder.
+    """
+    parts = urlsplit(url)
+    guessable = parts.password is not None and parts.password.lower() in PLACEHOLDERS
+    if guessable and parts.hostname not in _THIS_MACHINE:
+        raise ValueError(f"the password for {parts.hostname} is empty or a placeholder; set one of your own")
+    return url
 
 
 def normalised_database_url(url: str) -> str:
@@ -50,8 +69,8 @@ class LearnerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CAGE_", frozen=True, extra="ignore")
 
-    database_url: Annotated[str, AfterValidator(normalised_database_url)]
-    redis_url: str
+    database_url: Annotated[str, AfterValidator(with_real_password), AfterValidator(normalised_database_url)]
+    redis_url: Annotated[str, AfterValidator(with_real_password)]
 
     prior_precision: PositiveFloat = 1.0
     bias_prior_precision: PositiveFloat = 1.0

@@ -19,6 +19,7 @@ from learner.scope import Scope
 from learner.settings import LearnerSettings
 from learner.store.database import Database
 from learner.store.learning import scopes_with_news
+from learner.task_metrics import count_learned_votes
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def learn(tenant_id: str, user_id: str | None) -> None:
     if outcome is None:
         return
     _announce(worker, outcome.parameters)
+    count_learned_votes(worker.redis, outcome.folded_votes)
     if worker.settings.incentive_contexts:
         _send_for_incentives(scope)
     measuring.measure_regret(worker.database, scope, worker.settings, datetime.now(UTC))
@@ -84,10 +86,12 @@ def sweep() -> None:
 
 @app.task(name="learner.tasks.tidy")  # type: ignore[untyped-decorator]
 def tidy() -> None:
-    """Cast the configured vote for answers that nobody voted on; drop token contexts past their time."""
+    """Cast the configured vote for answers that nobody voted on; drop contexts and words past their time."""
     worker = _worker()
     keeping.cast_default_votes(worker.database, worker.settings, datetime.now(UTC))
     keeping.drop_old_contexts(worker.database, worker.settings, datetime.now(UTC))
+    keeping.drop_old_transcripts(worker.database, datetime.now(UTC))
+    keeping.drop_old_requests(worker.database, datetime.now(UTC))
 
 
 def _announce(worker: _Worker, parameters: Parameters) -> None:

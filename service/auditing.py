@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from learner.store.audit import add_entry, list_entries
 from service.security import AdminCaller, Caller
+from service.services import Services
 from service.sessions import SessionDep
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
@@ -61,15 +62,20 @@ def audit(
     action: str,
     target: str,
     details: Mapping[str, Any] | None = None,
+    *,
+    tenant_id: str | None = None,
 ) -> None:
-    """Note an action in the transaction that does it."""
+    """Note an action in the transaction that does it; of the caller's tenant unless another is named."""
     add_entry(
         session,
         at=datetime.now(UTC),
-        tenant_id=caller.tenant_id,
+        tenant_id=tenant_id or caller.tenant_id,
         actor=caller.key.id,
         action=action,
         target=target,
         details=details,
         request_id=getattr(request.state, "request_id", None),
     )
+    # What is worth an entry may have changed what callers may do.
+    services: Services = request.app.state.services
+    services.callers.forget()

@@ -6,29 +6,42 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from psycopg.errors import ForeignKeyViolation
+from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from cage_core.engine import Answer, DecodeRequest, Event, Failed, Finished, Sampling, Steering, TextDelta
 from cage_core.engine.engine import check_steering
 from cage_core.engine.sequence import Sequence as RunningAnswer
 from cage_core.errors import InvalidDecodeRequest
+from learner.errors import UnknownTenant
 from learner.exploration import in_force
 from learner.parameters import Parameters
 from learner.scope import Scope
 from learner.store.generations import add_generation
 from learner.store.models import Generation
+from learner.store.transcripts import may_be_logged
+from learner.tracing import tracer
 from service.chat_schemas import CageReport, ChatRequest, TokenReport
-from service.errors import InvalidBody, PrincipalNotLoaded, UnknownModel
+from service.errors import InvalidBody, PrincipalNotLoaded, PromptTooLong, UnknownModel
+from service.limits import Reservation
 from service.security import TenantCaller
 from service.services import Services
+from service.transcribing import transcript_of
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything an answer depends on, fixed before its first token: nothing changes inside an answer."""
+    """Everything an answer depends on, fixed before its first token: nothing changes inside an answer.
+
+    Attributes:
+        explained: whether the answer says who moved each of its tokens.
+    """
 
     id: str
     created: int
@@ -36,6 +49,9 @@ class Plan:
     user_id: str | None
     parameters: Parameters
     request: DecodeRequest
+    messages: Sequence[dict[str, str]]
+    explained: bool
+    reservation: Reservation
 
     def repeated(self, times: int) -> tuple[Plan, ...]:
         """This plan and others like it, each with an id and a seed of its own."""
@@ -62,24 +78,31 @@ class Plan:
             update={
                 "largest_gap": answer.largest_gap,
                 "mean_kl_nats": answer.mean_kl_nats,
+                "sequential_regret_nats": answer.sequential_regret_nats,
+                "sequential_bound_nats": answer.sequential_bound_nats,
+                "decode_seconds": answer.seconds,
                 "features": dict(zip(answer.principals, answer.features, strict=True)),
-                "tokens": [TokenReport.of(trace, answer.principals) for trace in answer.traces] or None,
+                "tokens": [TokenReport.of(trace, answer.principals) for trace in answer.traces]
+                if self.explained
+                else None,
             }
         )
 
 
-def plan(services: Services, caller: TenantCaller, body: ChatRequest) -> Plan:
-    """Look up what is in force and put the decode request together.
+def plan(services: Services, caller: TenantCaller, body: ChatRequest, request: Request) -> Plan:
+    """Look up what is in force, put the decode request together and charge it to the limits.
 
     Raises:
         UnknownModel: another model is asked for.
         PrincipalNotLoaded: the tenant's principals are not this server's.
-        InvalidBody: weights name principals the tenant does not have.
+        InvalidBody: weights name principals the tenant does not have, or the prompt is too long.
+        RateLimited: a limit of requests or tokens is reached.
         InvalidDecodeRequest: the prompt does not fit.
     """
     model = services.engine.model
     if body.model != model.name:
         raise UnknownModel(f"model {body.model!r} is not served here; this server has {model.name!r}", "model")
+    _check_length(services, body)
     seed = body.seed if body.seed is not None else secrets.randbits(63)
     parameters = in_force(services.parameters.get(Scope(caller.tenant_id, body.user)), caller.tenant.exploration, seed)
     steering = _steering(caller, parameters, body)
@@ -90,7 +113,10 @@ def plan(services: Services, caller: TenantCaller, body: ChatRequest) -> Plan:
             f"this tenant uses the principal {missing[0]!r}, which this server has not loaded; the operator must put "
             "it beside the model or make a tenant for the model that is served"
         )
-    rows = model.plan_rows([message.for_template() for message in body.messages], steering.weights)
+    messages = [message.for_template() for message in body.messages]
+    rows = model.plan_rows(messages, steering.weights)
+    sampling = _sampling(services, caller, rows.num_prompt_tokens, body, seed)
+    most_tokens = len(rows.base_prompt) + (body.n or 1) * sampling.max_tokens
     return Plan(
         id="chatcmpl-" + secrets.token_urlsafe(18),
         created=int(time.time()),
@@ -100,10 +126,25 @@ def plan(services: Services, caller: TenantCaller, body: ChatRequest) -> Plan:
         request=DecodeRequest(
             rows=rows,
             steering=steering,
-            sampling=_sampling(services, caller, rows.num_prompt_tokens, body, seed),
-            traced=body.cage.explain,
+            sampling=sampling,
+            traced=body.cage.explain or caller.tenant.stores_traces,
+            conversation_scope=None if body.user is None else (caller.tenant_id, body.user),
         ),
+        messages=messages,
+        explained=body.cage.explain,
+        reservation=services.limits.admit(request, caller, body.user, most_tokens),
     )
+
+
+def _check_length(services: Services, body: ChatRequest) -> None:
+    """Refuse what would keep the tokenizer busy for nothing."""
+    longest = services.settings.largest_prompt_characters
+    num_characters = sum(len(message.for_template()["content"]) for message in body.messages)
+    if num_characters > longest:
+        raise PromptTooLong(
+            f"the conversation has {num_characters} characters, the limit is {longest}; send fewer or shorter messages",
+            "messages",
+        )
 
 
 def _steering(caller: TenantCaller, parameters: Parameters, body: ChatRequest) -> Steering:
@@ -152,12 +193,17 @@ async def events(services: Services, plans: Sequence[Plan]) -> AsyncGenerator[tu
 
     Raises:
         CageError: the engine refuses a request, or one failed.
+        TooManyGenerations: the tenant or the key has its share of answers under way.
     """
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
     started = time.monotonic()
     running: list[RunningAnswer] = []
+    caller, share = plans[0].caller, ExitStack()
+    # Not made the current span: a generator's context is its caller's.
+    span = tracer.start_span("decode", attributes={"cage.answers": len(plans)})
     try:
+        share.enter_context(services.shares.held(caller.tenant_id, caller.key.id, len(plans)))
         for index, planned in enumerate(plans):
             running.append(services.engine.submit(planned.request, _passing_on(loop, arrived, index)))
         silent, num_open = True, len(plans)
@@ -175,10 +221,21 @@ async def events(services: Services, plans: Sequence[Plan]) -> AsyncGenerator[tu
             elif silent:
                 silent = False
                 services.metrics.first_token_seconds.observe(time.monotonic() - started)
+                span.add_event("first token")
             yield index, event
     finally:
         for ticket in running:
             ticket.cancel()
+        share.close()
+        span.end()
+        services.limits.settle(plans[0].reservation, _used_tokens(running))
+
+
+def _used_tokens(running: Sequence[RunningAnswer]) -> int:
+    """Tokens read and written so far; several answers to one prompt read it once."""
+    if not running:
+        return 0
+    return len(running[0].request.rows.base_prompt) + sum(len(answer.tokens) for answer in running)
 
 
 def _passing_on(
@@ -193,13 +250,18 @@ def _passing_on(
 
 
 def _log(services: Services, planned: Plan, answer: Answer) -> None:
-    """Write the answer's generation: what a vote on it will be learned from."""
+    """Write the answer's generation: what a vote on it will be learned from; and its words, if the tenant wants it.
+
+    Raises:
+        UnknownTenant: the tenant was deleted meanwhile.
+    """
+    now = datetime.now(UTC)
     parameters, steering = planned.parameters, planned.request.steering
     generation = Generation(
         id=planned.id,
         tenant_id=planned.caller.tenant_id,
         user_id=planned.user_id,
-        created_at=datetime.now(UTC),
+        created_at=now,
         model=services.engine.model.name,
         mode=steering.mode,
         parameter_version=parameters.version,
@@ -214,10 +276,18 @@ def _log(services: Services, planned: Plan, answer: Answer) -> None:
         largest_gap=answer.largest_gap,
         mean_gap=answer.mean_gap,
         seed=planned.request.sampling.seed,
+        solver_seconds=answer.solver_seconds,
         contexts=[asdict(context) for context in answer.contexts],
     )
-    with services.database.session(planned.caller.tenant_id) as session:
-        add_generation(session, generation)
-    services.metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
-    services.metrics.tokens.labels("completion").inc(answer.completion_tokens)
-    services.metrics.largest_gap.observe(answer.largest_gap)
+    try:
+        with services.database.session(planned.caller.tenant_id) as session:
+            if may_be_logged(session, parameters):
+                add_generation(session, generation)
+                words = transcript_of(planned.id, planned.caller.tenant, planned.messages, answer, now)
+                if words is not None:
+                    session.add(words)
+    except IntegrityError as error:
+        if not isinstance(error.orig, ForeignKeyViolation):
+            raise
+        raise UnknownTenant("this tenant was deleted while the answer was being made") from error
+    services.metrics.on_answer(answer, parameters)

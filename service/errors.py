@@ -21,6 +21,7 @@ from learner.errors import InvalidInput, LearnerError, NotFound
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
+_LONGEST_CHARACTERS = 400
 OUTAGES = (DatabaseOperationalError, DatabaseTimeoutError, RedisError)
 
 
@@ -45,6 +46,7 @@ class ServiceError(Exception):
     status = 500
     type = "api_error"
     code: str | None = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -61,6 +63,12 @@ class MissingScope(ServiceError):
     """The key is in force but may not do this."""
 
     status, type, code = 403, "permission_error", "missing_scope"
+
+
+class OperatorOnly(ServiceError):
+    """A tenant's key, and only operators may do this."""
+
+    status, type, code = 403, "permission_error", "operator_only"
 
 
 class TenantNotNamed(ServiceError):
@@ -99,9 +107,57 @@ class BodyTooLarge(ServiceError):
     status, type, code = 413, "invalid_request_error", "body_too_large"
 
 
+class BodyTooSlow(ServiceError):
+    """The body did not arrive in time."""
+
+    status, type, code = 408, "invalid_request_error", "body_too_slow"
+
+
+class PromptTooLong(InvalidBody):
+    """The conversation is longer than the service looks at."""
+
+    code = "prompt_too_long"
+
+
+class RateLimited(ServiceError):
+    """A limit of requests or tokens per minute is reached."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyGenerations(ServiceError):
+    """A tenant or a key has as many answers under way as its share allows."""
+
+    status, type, code = 429, "rate_limit_error", "too_many_generations"
+    retry_after_seconds = 1
+
+
+class IdempotencyKeyReused(ServiceError):
+    """An `Idempotency-Key` came with another request than the first time."""
+
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
+
+
+class RequestUnderWay(ServiceError):
+    """The first request under an `Idempotency-Key` is not answered yet."""
+
+    status, type, code = 409, "invalid_request_error", "request_under_way"
+    retry_after_seconds = 1
+
+
 def error_body(message: str, type_: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """The one error form, as JSON."""
-    return ErrorBody(error=ErrorDetail(message=message, type=type_, param=param, code=code)).model_dump()
+    param = None if param is None else _shortened(param)
+    return ErrorBody(error=ErrorDetail(message=_shortened(message), type=type_, param=param, code=code)).model_dump()
+
+
+def _shortened(text: str) -> str:
+    """What is wrong may be quoted, but not by the megabyte."""
+    return text if len(text) <= _LONGEST_CHARACTERS else text[:_LONGEST_CHARACTERS] + "…"
 
 
 def response(
@@ -145,12 +201,20 @@ def public_message(error: Exception) -> str:
     return "internal error; the server's log has the cause"
 
 
+def _claims_json(request: Request) -> bool:
+    """Whether the content type is one that is read as JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
 def install(app: FastAPI) -> None:
     """Render every error of every route in the one form."""
 
     async def on_own_error(request: Request, error: Exception) -> JSONResponse:
         status, type_, code = describe(error)
         headers = dict(RETRY_AFTER) if status == 503 else {}
+        if (seconds := getattr(error, "retry_after_seconds", None)) is not None:
+            headers["Retry-After"] = str(seconds)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         if isinstance(error, OUTAGES):
@@ -161,6 +225,9 @@ def install(app: FastAPI) -> None:
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         details = error.errors() if isinstance(error, RequestValidationError) else []
         first = details[0] if details else {"loc": (), "msg": "invalid request", "type": ""}
+        if first["loc"] == ("body",) and first["type"] != "missing" and not _claims_json(request):
+            message = "the body must be JSON; send it with 'Content-Type: application/json'"
+            return response(415, message, "invalid_request_error", code="unsupported_media_type")
         path = ".".join(str(part) for part in first["loc"][1:] if not isinstance(part, int) or len(first["loc"]) > 2)
         if first["type"] == "json_invalid":
             return response(422, f"the body is not JSON: {first['msg']}", "invalid_request_error", code="invalid_json")

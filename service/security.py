@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from learner.errors import UnknownTenant
 from learner.store.keys import SCOPES, authenticate
@@ -16,6 +17,7 @@ from learner.store.models import ApiKey, Tenant
 from learner.store.tenants import get_tenant
 from service.dependencies import ServicesDep
 from service.errors import InvalidKey, MissingScope, TenantNotNamed
+from service.services import Services
 
 bearer = HTTPBearer(auto_error=False, description="An API key, `cage_…`.")
 TenantHeader = Annotated[
@@ -63,7 +65,7 @@ class TenantCaller(Caller):
         return self.tenant.id
 
 
-def get_caller(
+async def get_caller(
     services: ServicesDep,
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
@@ -77,9 +79,18 @@ def get_caller(
     """
     if credentials is None:
         raise InvalidKey("no API key; send it as 'Authorization: Bearer cage_…'")
+    caller = services.callers.find(credentials.credentials, named_tenant)
+    if caller is None:
+        caller = await run_in_threadpool(_look_up, services, credentials.credentials, named_tenant)
+        services.callers.keep(credentials.credentials, named_tenant, caller)
+    request.state.caller = caller
+    return caller
+
+
+def _look_up(services: Services, key: str, named_tenant: str | None) -> Caller:
     # The only query that has to see keys of all tenants: until it is answered nobody knows whose request it is.
-    with services.database.session() as session:
-        found = authenticate(session, credentials.credentials, datetime.now(UTC))
+    with services.database.reading() as session:
+        found = authenticate(session, key, datetime.now(UTC))
         if found is None:
             raise InvalidKey("this API key is unknown, expired or revoked; ask the operator for a new one")
         tenant = found.tenant
@@ -87,36 +98,46 @@ def get_caller(
             tenant = get_tenant(session, named_tenant)
         if named_tenant is not None and tenant is not None and tenant.id != named_tenant:
             raise UnknownTenant(f"no tenant has the id {named_tenant!r}")
-    request.state.caller = Caller(found.key, tenant)
     return Caller(found.key, tenant)
 
 
-def requires(*scopes: str) -> Callable[[Caller], Caller]:
+def requires(*scopes: str, counted: bool = True) -> Callable[..., Awaitable[Caller]]:
     """A dependency: the caller, whose key has one of these scopes.
+
+    Args:
+        counted: whether to count the request against the limits of key and tenant; an endpoint that also counts it
+            against a user's, or counts tokens, does that itself.
 
     Raises:
         MissingScope: the key has none of them.
+        RateLimited: a limit of requests is reached.
     """
     meaning = " or ".join(SCOPES[scope] for scope in scopes)
 
-    def checked(caller: Caller = Depends(get_caller)) -> Caller:
+    async def checked(services: ServicesDep, request: Request, caller: Caller = Depends(get_caller)) -> Caller:
         if not set(scopes) & set(caller.key.scopes):
             needed, held = " or ".join(scopes), ", ".join(caller.key.scopes)
             raise MissingScope(f"this key may not {meaning}: that needs the scope {needed}, it has {held}")
+        if counted and services.limits.apply_to(caller):
+            await run_in_threadpool(services.limits.admit, request, caller, None)
         return caller
 
     return checked
 
 
-def for_tenant(*scopes: str) -> Callable[[Caller], TenantCaller]:
+def for_tenant(*scopes: str, counted: bool = True) -> Callable[..., Awaitable[TenantCaller]]:
     """A dependency: the caller, whose key has one of these scopes and who acts for a tenant.
+
+    Args:
+        counted: see `requires`.
 
     Raises:
         MissingScope: the key has none of them.
+        RateLimited: a limit of requests is reached.
         TenantNotNamed: an operator's key, and no tenant is named.
     """
 
-    def checked(caller: Caller = Depends(requires(*scopes))) -> TenantCaller:
+    async def checked(caller: Caller = Depends(requires(*scopes, counted=counted))) -> TenantCaller:
         if caller.tenant is None:
             raise TenantNotNamed("an operator's key must name the tenant in the header X-Cage-Tenant", "X-Cage-Tenant")
         return TenantCaller(caller.key, caller.tenant)
@@ -124,10 +145,12 @@ def for_tenant(*scopes: str) -> Callable[[Caller], TenantCaller]:
     return checked
 
 
-GenerateCaller = Annotated[TenantCaller, Depends(for_tenant("generate"))]
+GenerateCaller = Annotated[TenantCaller, Depends(for_tenant("generate", counted=False))]
 FeedbackCaller = Annotated[TenantCaller, Depends(for_tenant("feedback"))]
+VoteCaller = Annotated[TenantCaller, Depends(for_tenant("feedback", counted=False))]
 ReadCaller = Annotated[TenantCaller, Depends(for_tenant("read"))]
 UserOperateCaller = Annotated[TenantCaller, Depends(for_tenant("operate"))]
 OperateCaller = Annotated[Caller, Depends(requires("operate"))]
 AdminCaller = Annotated[Caller, Depends(requires("admin"))]
+ConfigurationCaller = Annotated[Caller, Depends(requires("operate", "admin"))]
 AnyCaller = Annotated[Caller, Depends(get_caller)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Self
 
 import redis
@@ -13,10 +14,15 @@ from cage_core.engine import Engine, EngineLimits, LanguageModel
 from cage_core.principals.catalogue import Principal, find_principals
 from learner.parameter_cache import ParameterCache
 from learner.redis_connection import connect
+from learner.relearning import relearn
 from learner.store.database import Database
 from learner.store.tenants import CatalogueEntry, feature_scales, register_principals
+from service.caller_cache import CallerCache
+from service.installation_metrics import InstallationMetrics
+from service.limits import Limits
 from service.metrics import Metrics
 from service.settings import ModelSettings, ServiceSettings
+from service.shares import Shares
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class Services:
     parameters: ParameterCache
     engine: Engine
     metrics: Metrics
+    limits: Limits
+    shares: Shares
+    callers: CallerCache
 
     @classmethod
     def start(cls, settings: ServiceSettings) -> Self:
@@ -49,24 +58,29 @@ class Services:
             device=settings.device,
             longest_tokens=settings.context_tokens,
         )
-        metrics = Metrics()
+        metrics = Metrics(model.name)
         client = connect(settings.redis_url)
+        metrics.registry.register(InstallationMetrics(database, client))
+        engine = Engine(model, EngineLimits(settings.decode_rows, settings.decode_queue, settings.prefix_bytes))
         parameters = ParameterCache(
             database,
             client,
             capacity_scopes=settings.cached_scopes,
             version_check_seconds=settings.version_check_seconds,
             on_update=metrics.on_update,
+            on_forget=lambda scope: engine.prefixes.forget((scope.tenant_id, scope.user_id)),
+            renew=lambda scope: relearn(database, scope, settings, datetime.now(UTC)),
         )
-        engine = Engine(model, EngineLimits(settings.decode_rows, settings.decode_queue))
         parameters.start()
         engine.start()
-        return cls(settings, database, client, parameters, engine, metrics)
+        limits = Limits(settings, settings.redis_url, metrics.registry)
+        return cls(settings, database, client, parameters, engine, metrics, limits, Shares(settings), CallerCache())
 
     def stop(self) -> None:
         """Stop decoding and following; close every connection."""
         self.engine.stop()
         self.parameters.stop()
+        self.limits.close()
         self.redis.close()
         self.database.dispose()
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from learner.errors import InvalidVote, UnknownFeedback, UnknownGeneration
 from learner.scope import Scope
-from learner.store.generations import get_generation
+from learner.store.generations import kept_generation
 from learner.store.identifiers import new_id
 from learner.store.models import Feedback, Generation
 
@@ -46,7 +46,7 @@ def record_vote(
     """
     if value not in (-1, 1):
         raise InvalidVote(f"a vote is +1 or -1, not {value!r}")
-    generation = get_generation(session, tenant_id, generation_id)
+    generation = kept_generation(session, tenant_id, generation_id)
     if generation is None:
         raise UnknownGeneration(f"no generation has the id {generation_id!r}")
     scope = Scope(tenant_id, user_id if user_id is not None else generation.user_id)
@@ -117,6 +117,7 @@ def add_default_votes(
         .where(~exists().where(Feedback.generation_id == Generation.id))
         .order_by(Generation.created_at)
         .limit(limit)
+        .with_for_update(read=True, key_share=True, of=Generation, skip_locked=True)
     ).all()
     if not answers:
         return 0
@@ -148,6 +149,14 @@ def get_feedback(session: Session, tenant_id: str, feedback_id: str) -> Feedback
     if found is None:
         raise UnknownFeedback(f"no feedback has the id {feedback_id!r}")
     return found
+
+
+def votes_on(session: Session, generation_id: str) -> Sequence[Feedback]:
+    """All votes on an answer, oldest first."""
+    oldest_first = Feedback.created_at, Feedback.id
+    return session.scalars(
+        select(Feedback).where(Feedback.generation_id == generation_id).order_by(*oldest_first)
+    ).all()
 
 
 def retract_vote(session: Session, tenant_id: str, feedback_id: str, now: datetime) -> VoteReceipt:

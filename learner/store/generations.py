@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.orm import Session, defer
 
-from learner.errors import InvalidGeneration
+from learner.errors import InvalidGeneration, UnknownGeneration
 from learner.scope import Scope
 from learner.store.models import Generation
 
@@ -51,6 +51,36 @@ def add_generation(session: Session, generation: Generation) -> None:
 def get_generation(session: Session, tenant_id: str, generation_id: str) -> Generation | None:
     """One answer of a tenant; None when it does not exist or is another tenant's."""
     return session.scalar(select(Generation).where(Generation.id == generation_id, Generation.tenant_id == tenant_id))
+
+
+def kept_generation(session: Session, tenant_id: str, generation_id: str) -> Generation | None:
+    """`get_generation`, and the answer is not erased before the transaction ends."""
+    return session.scalar(
+        select(Generation)
+        .where(Generation.id == generation_id, Generation.tenant_id == tenant_id)
+        .with_for_update(read=True, key_share=True)
+    )
+
+
+def list_generations(
+    session: Session, tenant_id: str, *, user_id: str | None, before: str | None, limit: int
+) -> Sequence[Generation]:
+    """The newest answers of a tenant or of one of its users, newest first; only those older than `before`.
+
+    Raises:
+        UnknownGeneration: there is no answer `before`, or it is another tenant's.
+    """
+    place = tuple_(Generation.created_at, Generation.id)
+    page = select(Generation).where(Generation.tenant_id == tenant_id).options(defer(Generation.contexts))
+    if user_id is not None:
+        page = page.where(Generation.user_id == user_id)
+    if before is not None:
+        last = get_generation(session, tenant_id, before)
+        if last is None:
+            raise UnknownGeneration(f"no generation has the id {before!r}")
+        page = page.where(place < (last.created_at, last.id))
+    newest_first = Generation.created_at.desc(), Generation.id.desc()
+    return session.scalars(page.order_by(*newest_first).limit(limit)).all()
 
 
 def newest_contexts(session: Session, scope: Scope, limit: int) -> list[StoredContext]:

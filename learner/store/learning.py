@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Select,
     SmallInteger,
     SQLColumnExpression,
     Text,
@@ -95,28 +96,39 @@ def _set_aside(
 
 def lock_state(session: Session, scope: Scope, constants: str, now: datetime) -> LearnerState:
     """The state row of a scope, made if there is none, locked until the end of the transaction."""
-    own = (
+    state = find_locked_state(session, scope)
+    while state is None:
+        session.execute(
+            postgresql.insert(LearnerState)
+            .values(
+                tenant_id=scope.tenant_id,
+                user_id=scope.user_key,
+                constants=constants,
+                version=0,
+                shared_version=0,
+                updated_at=now,
+                **evidence_columns(Evidence.none()),
+            )
+            .on_conflict_do_nothing()
+        )
+        # None again when the one that was in the way is erased by now.
+        state = find_locked_state(session, scope)
+    return state
+
+
+def find_locked_state(session: Session, scope: Scope) -> LearnerState | None:
+    """The state row of a scope, locked until the end of the transaction; None if there is none."""
+    return session.scalar(_locked(scope))
+
+
+def _locked(scope: Scope) -> Select[LearnerState]:
+    return (
         select(LearnerState)
         .where(LearnerState.tenant_id == scope.tenant_id, LearnerState.user_id == scope.user_key)
-        .with_for_update()
+        # Not the key: an answer that is being logged (`learner.store.transcripts`) need not wait for a fold.
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
     )
-    state = session.scalar(own)
-    if state is not None:
-        return state
-    session.execute(
-        postgresql.insert(LearnerState)
-        .values(
-            tenant_id=scope.tenant_id,
-            user_id=scope.user_key,
-            constants=constants,
-            version=0,
-            shared_version=0,
-            updated_at=now,
-            **evidence_columns(Evidence.none()),
-        )
-        .on_conflict_do_nothing()
-    )
-    return session.scalars(own).one()
 
 
 def save_state(session: Session, state: LearnerState, evidence: Evidence, now: datetime) -> None:

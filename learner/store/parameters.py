@@ -1,17 +1,18 @@
 """Parameter versions: what was learned, and what holds while nothing was."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import ARRAY, BigInteger, Text, and_, cast, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from learner.errors import UnknownTenant
 from learner.parameters import Parameters
 from learner.posterior import Posterior
 from learner.scope import Scope
-from learner.store.models import LearnerState, ParameterVersion
-from learner.store.tenants import tenant_principals
+from learner.store.models import LearnerState, ParameterVersion, TenantPrincipal
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -33,19 +34,36 @@ def configured_parameters(session: Session, tenant_id: str) -> Parameters:
     Raises:
         UnknownTenant: there is none of this id.
     """
-    principals = tenant_principals(session, tenant_id)
-    weights = tuple(principal.prior_weight for principal in principals)
-    return Parameters(
-        tenant_id=tenant_id,
-        user_id=None,
-        version=0,
-        principals=tuple(principal.name for principal in principals),
-        theta=(*weights, 0.0),
-        weights=weights,
-        feedback_count=0,
-        learned_at=NEVER,
-        oldest_feedback_at=None,
+    found = configurations(session, [tenant_id])
+    if not found:
+        raise UnknownTenant(f"no tenant has the id {tenant_id!r}")
+    return found[tenant_id]
+
+
+def configurations(session: Session, tenant_ids: Iterable[str]) -> dict[str, Parameters]:
+    """Version 0 of each of these tenants that exists."""
+    weights: dict[str, dict[str, float]] = defaultdict(dict)
+    rows = session.execute(
+        select(TenantPrincipal.tenant_id, TenantPrincipal.principal_name, TenantPrincipal.prior_weight)
+        .where(TenantPrincipal.tenant_id.in_(list(tenant_ids)))
+        .order_by(TenantPrincipal.position)
     )
+    for tenant_id, name, weight in rows:
+        weights[tenant_id][name] = weight
+    return {
+        tenant_id: Parameters(
+            tenant_id=tenant_id,
+            user_id=None,
+            version=0,
+            principals=tuple(named),
+            theta=(*named.values(), 0.0),
+            weights=tuple(named.values()),
+            feedback_count=0,
+            learned_at=NEVER,
+            oldest_feedback_at=None,
+        )
+        for tenant_id, named in weights.items()
+    }
 
 
 def effective_parameters(session: Session, scope: Scope) -> Parameters:
@@ -95,6 +113,41 @@ def newer_parameters(session: Session, held: Mapping[Scope, tuple[int, int]]) ->
     return list(map(_parameters, rows))
 
 
+def vanished_scopes(session: Session, held: Mapping[Scope, tuple[int, int]]) -> list[Scope]:
+    """Those scopes of which a version is held that is not on record any more, because it was erased."""
+    ours = (
+        func.unnest(
+            cast([scope.tenant_id for scope in held], ARRAY(Text)),
+            cast([scope.user_key for scope in held], ARRAY(Text)),
+            cast([version for version, _ in held.values()], ARRAY(BigInteger)),
+        )
+        .table_valued("tenant_id", "user_id", "version", name="ours")
+        .render_derived()
+    )
+    own = and_(LearnerState.tenant_id == ours.c.tenant_id, LearnerState.user_id == ours.c.user_id)
+    rows = session.execute(
+        select(ours.c.tenant_id, ours.c.user_id)
+        .select_from(ours)
+        .join(LearnerState, own, isouter=True)
+        .where(ours.c.version > func.coalesce(LearnerState.version, 0))
+    )
+    return [Scope.of_key(tenant_id, user_key) for tenant_id, user_key in rows]
+
+
+def is_on_record(session: Session, scope: Scope, version: int) -> bool:
+    """Whether a version was not erased; it is not before the transaction ends."""
+    found = session.scalar(
+        select(ParameterVersion.version)
+        .where(
+            ParameterVersion.tenant_id == scope.tenant_id,
+            ParameterVersion.user_id == scope.user_key,
+            ParameterVersion.version == version,
+        )
+        .with_for_update(read=True, key_share=True)
+    )
+    return found is not None
+
+
 def add_parameters(session: Session, parameters: Parameters) -> None:
     """Record a new version."""
     session.execute(
@@ -135,6 +188,22 @@ def add_reserves(session: Session, parameters: Parameters, reserves: Sequence[fl
         .returning(ParameterVersion.revision)
     )
     return None if revision is None else replace(parameters, revision=revision, reserves=tuple(reserves))
+
+
+def drop_reserves(session: Session, parameters: Parameters) -> Parameters:
+    """Take the reserves off a version that nobody has seen yet."""
+    scope = parameters.scope
+    session.execute(
+        update(ParameterVersion)
+        .where(
+            ParameterVersion.tenant_id == scope.tenant_id,
+            ParameterVersion.user_id == scope.user_key,
+            ParameterVersion.version == parameters.version,
+        )
+        .values(reserves=None)
+        .execution_options(synchronize_session=False)
+    )
+    return replace(parameters, reserves=None)
 
 
 def _parameters(row: ParameterVersion) -> Parameters:

@@ -98,6 +98,12 @@ def save_anonymous_evidence(session: Session, tenant_id: str, evidence: Evidence
     )
 
 
+def share_of(session: Session, scope: Scope) -> Evidence:
+    """What the tenant's evidence holds of a user."""
+    row = session.get(TenantShare, (scope.tenant_id, scope.user_key))
+    return Evidence.none() if row is None else evidence_of(row)
+
+
 def forget_shares(session: Session, tenant_id: str) -> None:
     """Let every user of a tenant, and its votes without a user, wait to be taken over again."""
     session.execute(delete(AnonymousEvidence).where(AnonymousEvidence.tenant_id == tenant_id))

@@ -1,18 +1,22 @@
 """Tenants, their principals, and the catalogue that principals are chosen from."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from learner.errors import InvalidExploration, InvalidPrincipals, UnknownPrincipal, UnknownTenant
+from learner.errors import InvalidExploration, InvalidPrincipals, NameTaken, UnknownPrincipal, UnknownTenant
 from learner.store.identifiers import new_id
 from learner.store.models import Principal, Tenant, TenantPrincipal
 
 EXPLORATIONS = ("none", "thompson")
+
+Changes = dict[str, tuple[Any, Any]]
+"""What is different now: name -> (before, after)."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +85,82 @@ def create_tenant(
         UnknownPrincipal: the catalogue lacks one.
     """
     weights = _normalised(principals)
-    known = set(session.scalars(select(Principal.name).where(Principal.name.in_(weights))))
-    for principal in weights:
-        if principal not in known:
-            raise UnknownPrincipal(f"no principal is called {principal!r}; register it first")
+    _check_known(session, weights)
     tenant = Tenant(id=new_id("ten"), name=name, model=model, mode=mode, strength=strength, temperature=temperature)
     session.add(tenant)
     session.flush()
-    rows = [
-        {"tenant_id": tenant.id, "principal_name": principal, "position": position, "prior_weight": weight}
-        for position, (principal, weight) in enumerate(weights.items())
-    ]
-    session.execute(insert(TenantPrincipal), rows)
+    session.execute(insert(TenantPrincipal), _rows(tenant.id, weights))
     session.refresh(tenant)
     return tenant
+
+
+def change_tenant(session: Session, tenant: Tenant, changes: Mapping[str, Any]) -> Changes:
+    """Set columns of a tenant; returns those that are not what they were, with before and after.
+
+    Raises:
+        NameTaken: another tenant is called this.
+    """
+    changed = {name: (getattr(tenant, name), value) for name, value in changes.items()}
+    changed = {name: (before, after) for name, (before, after) in changed.items() if before != after}
+    if "name" in changed and find_tenant(session, changed["name"][1]) is not None:
+        raise NameTaken(f"a tenant is called {changed['name'][1]!r} already; choose another name")
+    for name, (_, after) in changed.items():
+        setattr(tenant, name, after)
+    session.flush()
+    return changed
+
+
+def change_principals(session: Session, tenant_id: str, principals: Mapping[str, float]) -> Changes:
+    """Choose a tenant's principals and their prior weights anew; what was learned is not solved again here.
+
+    Raises:
+        InvalidPrincipals, UnknownPrincipal: see `create_tenant`.
+    """
+    weights = _normalised(principals)
+    _check_known(session, weights)
+    before = {each.name: each.prior_weight for each in tenant_principals(session, tenant_id)}
+    if list(before.items()) == list(weights.items()):
+        return {}
+    session.execute(delete(TenantPrincipal).where(TenantPrincipal.tenant_id == tenant_id))
+    session.execute(insert(TenantPrincipal), _rows(tenant_id, weights))
+    return {"principals": (before, weights)}
+
+
+def list_tenants(session: Session, *, after: str | None, limit: int) -> Sequence[Tenant]:
+    """Tenants in order of their ids; only those after one of them."""
+    page = select(Tenant).order_by(Tenant.id).limit(limit)
+    return session.scalars(page if after is None else page.where(Tenant.id > after)).all()
+
+
+def locked_tenant(session: Session, tenant_id: str) -> Tenant:
+    """One tenant, locked until the end of the transaction; rows may refer to it meanwhile.
+
+    Raises:
+        UnknownTenant: there is none of this id.
+    """
+    tenant = session.scalar(select(Tenant).where(Tenant.id == tenant_id).with_for_update(key_share=True))
+    if tenant is None:
+        raise UnknownTenant(f"no tenant has the id {tenant_id!r}")
+    return tenant
+
+
+def catalogue(session: Session) -> Sequence[Principal]:
+    """Every principal that was ever registered, by name."""
+    return session.scalars(select(Principal).order_by(Principal.name)).all()
+
+
+def _check_known(session: Session, names: Collection[str]) -> None:
+    known = set(session.scalars(select(Principal.name).where(Principal.name.in_(names))))
+    for name in names:
+        if name not in known:
+            raise UnknownPrincipal(f"no principal is called {name!r}; register it first")
+
+
+def _rows(tenant_id: str, weights: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [
+        {"tenant_id": tenant_id, "principal_name": principal, "position": position, "prior_weight": weight}
+        for position, (principal, weight) in enumerate(weights.items())
+    ]
 
 
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
