@@ -236,9 +236,10 @@ def _least_favourable(log_base: Tensor, advantage: Tensor, matters: Tensor) -> t
             if bool(moved.all()):
                 break
             length = torch.where(moved, length, 0.5 * length)
-        weights = torch.where(moved.unsqueeze(-1), weights + length.unsqueeze(-1) * direction, weights)
-        # Close to the centre of this barrier, or as close as rounding allows: on to the next one.
-        centred = (descent.abs() < 0.1 * barrier.squeeze(-1)) | ~moved
+        weights = torch.where((moved & active).unsqueeze(-1), weights + length.unsqueeze(-1) * direction, weights)
+        # Close to the centre of this barrier, or as close as rounding allows: on to the next one. A game that is
+        # done keeps its barrier: shrinking it on, while others of the batch still run, ends in a singular system.
+        centred = active & ((descent.abs() < 0.1 * barrier.squeeze(-1)) | ~moved)
         barrier = torch.where(centred.unsqueeze(-1), 0.2 * barrier, barrier)
     return weights, steps
 

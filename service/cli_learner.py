@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,19 +11,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from learner.scope import Scope
 from learner.settings import LearnerSettings
 from learner.store.database import Database
+from service.cli_connection import DATA_DIR, AsJson, DataDir, console, messages, show_json
 
 app = typer.Typer(no_args_is_help=True, help="The online learner.")
-console = Console()
-DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-DATA_DIR = Path(".cage")
 
 
 @app.command()
@@ -35,7 +30,7 @@ def status(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
     with _connected(data_dir) as (database, _), database.session() as session:
         found = learner_status(session, datetime.now(UTC))
     if as_json:
-        console.print_json(json.dumps(asdict(found), default=str))
+        show_json(asdict(found))
         return
     console.print(f"unlearned votes   {found.unlearned_votes}, the oldest for {found.oldest_unlearned_seconds:.1f} s")
     console.print(f"lag               {found.lag_seconds:.1f} s, scopes that fail left out")
@@ -66,7 +61,7 @@ def work(
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise typer.BadParameter(f"there is no queue {unknown[0]!r}; the queues are {', '.join(known)}")
-    command = [*worker_command(concurrency, with_sweep=sweep, queues=chosen), "--loglevel", "INFO"]
+    command = worker_command(concurrency, with_sweep=sweep, queues=chosen)
     os.execv(command[0], command)
 
 
@@ -75,6 +70,7 @@ def explore(
     tenant: Annotated[str, typer.Argument(help="The tenant's name.")],
     how: Annotated[str, typer.Argument(help="'none', or 'thompson': play draws from the posterior.")],
     data_dir: DataDir = DATA_DIR,
+    as_json: AsJson = False,
 ) -> None:
     """Choose how a tenant's weights explore, from its next request on."""
     from learner.store.tenants import find_tenant, set_exploration
@@ -84,7 +80,10 @@ def explore(
         if found is None:
             raise typer.BadParameter(f"no tenant is called {tenant!r}")
         set_exploration(session, found.id, how)
-    console.print(f"tenant {tenant!r}: exploration {how}", highlight=False)
+    if as_json:
+        show_json({"tenant": tenant, "exploration": how})
+    else:
+        console.print(f"tenant {tenant!r}: exploration {how}", highlight=False)
 
 
 def replay(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
@@ -92,12 +91,12 @@ def replay(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
     from learner import replay as replaying
 
     columns = (TextColumn("scopes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), disable=as_json)
+    progress = Progress(*columns, console=messages, disable=as_json)
     with _connected(data_dir) as (database, settings), progress as bar:
         task = bar.add_task("replay", total=None)
         report = replaying.replay(database, settings, lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
-        console.print_json(json.dumps(asdict(report)))
+        show_json(asdict(report))
     else:
         for finding in report.differences:
             console.print(f"[red]differs[/] {_name(finding.scope)}: {finding.what}", highlight=False, soft_wrap=True)
@@ -129,7 +128,7 @@ def simulate(
     )
     plan = SimulationPlan(users, thumbs, tastes[0], tastes[1], explore, seed)
     columns = (TextColumn("thumbs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
+    with Progress(*columns, console=messages, disable=as_json) as bar:
         task = bar.add_task("thumbs", total=users * thumbs)
         report = run(
             plan,
@@ -141,7 +140,7 @@ def simulate(
             tick=lambda: bar.advance(task),
         )
     if as_json:
-        console.print_json(json.dumps(asdict(report)))
+        show_json(asdict(report))
         return
     table = Table("thumbs", "true utility, mean of the last ten", *report.principals, title="means over the users")
     for row in report.rows:

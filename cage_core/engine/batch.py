@@ -76,7 +76,11 @@ class Batch:
 
     def _advance(self, batch: list[Sequence], log_probs: Tensor) -> None:
         """Solve, sample, emit."""
-        for sequence, game in zip(batch, solve_games(log_probs, batch, self._model.lexicons), strict=True):
+        started = time.perf_counter()
+        games = solve_games(log_probs, batch, self._model.lexicons)
+        share_seconds = (time.perf_counter() - started) / len(batch)
+        for sequence, game in zip(batch, games, strict=True):
+            sequence.solver_seconds += share_seconds
             try:
                 chosen = draw(game.policy, sequence.request.sampling, sequence.uniform())
                 sequence.accept(game, chosen, self._model.end_tokens)

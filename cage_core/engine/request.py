@@ -157,6 +157,7 @@ class Answer:
         sequential_regret_nats, sequential_bound_nats: mode "budgeted": regret within the answer, per token, and what
             theory promises for it (docs/paper.md, eq. 4); None in other modes.
         seconds: from submission to the last token, waiting for rows included.
+        solver_seconds: this answer's share of the time in which games were put together and solved.
         contexts: a uniform sample of the answer's token games.
         traces, logprobs: one for each token if the request asked for them.
     """
@@ -173,6 +174,7 @@ class Answer:
     sequential_regret_nats: float | None
     sequential_bound_nats: float | None
     seconds: float
+    solver_seconds: float
     contexts: tuple[TokenContext, ...]
     traces: tuple[TokenTrace, ...]
     logprobs: tuple[TokenLogprob, ...]

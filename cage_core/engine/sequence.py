@@ -88,6 +88,7 @@ class Sequence:
         self.principals = tuple(request.steering.weights)
         self.tokens: list[int] = []
         self.running = True
+        self.solver_seconds = 0.0
         self._submitted_seconds = time.monotonic()
         self._finish_reason: FinishReason = "length"
         self._emit = emit
@@ -176,6 +177,7 @@ class Sequence:
             sequential_regret_nats=None if ledger is None else ledger.regret_nats(self._weights) / num_tokens,
             sequential_bound_nats=None if ledger is None else ledger.bound_nats(self._weights) / num_tokens,
             seconds=time.monotonic() - self._submitted_seconds,
+            solver_seconds=self.solver_seconds,
             contexts=tuple(self._contexts),
             traces=tuple(self._traces),
             logprobs=tuple(self._logprobs),

@@ -130,6 +130,18 @@ def test_maxmin_raises_the_worst_principal_above_linear_blending():
     assert float((robust - blended).mean()) > 0.1
 
 
+def test_maxmin_solves_easy_and_hard_games_together():
+    """Few candidates with mass and payoffs of very different size: games need from a few to over a hundred steps."""
+    generator = torch.Generator().manual_seed(2)
+    base = (3 * torch.randn(40, 8, generator=generator, dtype=torch.float64)).log_softmax(-1)
+    base = base.masked_fill(base < base.amax(-1, keepdim=True) - 3.9, -torch.inf).log_softmax(-1)
+    sizes = 8 * torch.rand(40, 1, 1, generator=generator, dtype=torch.float64) ** 4
+    payoffs = sizes * torch.randn(40, 4, 8, generator=generator, dtype=torch.float64)
+    together = METHODS["maxmin"](Game(base, payoffs, 1.0), None).policy
+    alone = [METHODS["maxmin"](Game(base[i], payoffs[i], 1.0), None).policy for i in range(40)]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=0, atol=1e-8)
+
+
 def test_committed_needs_reserves_and_base_pays_nobody():
     game = random_game(6)
     with pytest.raises(InvalidGame, match="committed needs reserves"):

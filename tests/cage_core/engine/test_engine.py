@@ -242,4 +242,7 @@ def test_tokens_without_a_rival_are_as_if_they_were_played(engine: Engine, candi
     # A traced answer plays every token's game; another one passes over those with one candidate.
     played, passed_over = engine.answer(replace(asked, traced=True)), engine.answer(asked)
     assert played.traces
-    assert replace(passed_over, traces=played.traces, seconds=played.seconds) == played
+    assert (
+        replace(passed_over, traces=played.traces, seconds=played.seconds, solver_seconds=played.solver_seconds)
+        == played
+    )

@@ -1,0 +1,164 @@
+"""The parts of the experiment: each measures what it needs, or finds it measured, and gives rows for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from types import MappingProxyType
+from typing import Any
+
+from bench.evaluation.cells import Cell, Outcome
+from bench.evaluation.costs import costs
+from bench.evaluation.design import (
+    BUDGETS_NATS,
+    FRONT_METHODS,
+    HEAT_STRENGTHS,
+    MIDDLE_NATS,
+    SEQUENTIAL,
+    THREE,
+    Matched,
+    Size,
+    at_budgets,
+    at_mean_score,
+    evaluated,
+    even,
+    few_weights,
+    pair_weights,
+    without_strength,
+)
+from bench.evaluation.laboratory import OBJECTIVES, Laboratory
+from bench.evaluation.rows import kl_of, mean_estimate, ratio, row, scores_of
+
+Result = dict[str, Any]
+
+
+def fronts_of_two(lab: Laboratory, size: Size) -> list[Result]:
+    """Step 0.1, every method at every budget."""
+    return [
+        _front(lab, Cell("base", pair, pair_weights(), evaluated(size.pair_prompts), 0.0), FRONT_METHODS, BUDGETS_NATS)
+        for pair in size.pairs
+    ]
+
+
+def fronts_of_more(lab: Laboratory, size: Size) -> list[Result]:
+    """Three and four objectives on a coarse grid, at the middle budget."""
+    questions = evaluated(size.few_prompts)
+    methods = (*FRONT_METHODS, *(name for name in SEQUENTIAL if name not in FRONT_METHODS))
+    return [
+        _front(lab, Cell("base", names, few_weights(len(names)), questions, 0.0), methods, (MIDDLE_NATS,))
+        for names in (THREE, OBJECTIVES)
+    ]
+
+
+def _front(lab: Laboratory, cell: Cell, methods: tuple[str, ...], budgets: tuple[float, ...]) -> Result:
+    """Rows of a front; methods without a strength are compared with linear blending at their own KL."""
+    fixed = list(without_strength(lab, cell))
+    chosen = list(at_budgets(lab, cell, methods, budgets))
+    linear = {m.budget_nats: m.outcome for m in chosen if m.outcome.cell.method == "linear"}
+    sampled_kl = kl_of(fixed[1].outcome)
+    (beside,) = at_budgets(lab, replace(cell, method="linear"), ("linear",), (sampled_kl,))
+    rows = [row(fixed[0], None), row(fixed[1], beside.outcome), row(beside, None)]
+    rows += [row(m, None if m.outcome.cell.method == "linear" else linear[m.budget_nats]) for m in chosen]
+    return {"principals": cell.principals, "weights": cell.weights, "rows": [asdict(each) for each in rows]}
+
+
+def worst_of_four(lab: Laboratory, size: Size) -> Result:
+    """Expected worst objective at equal weights: games over the answer against token methods."""
+    cell = Cell("base", OBJECTIVES, (even(4),), evaluated(size.worst_prompts), 0.0)
+    base = lab.outcome(cell)
+    tokens = list(at_budgets(lab, cell, ("linear", "equilibrium", "budgeted"), BUDGETS_NATS))
+    others = list(at_budgets(lab, cell, ("nash", "balanced", "budgeted-equilibrium", "maxmin"), (MIDDLE_NATS,)))
+    linear = {m.budget_nats: m.outcome for m in tokens if m.outcome.cell.method == "linear"}
+    rows = [row(Matched(None, base, None), None)]
+    rows += [row(m, None if m.outcome.cell.method == "linear" else linear[m.budget_nats]) for m in (*tokens, *others)]
+    budgeted = [m for m in tokens if m.outcome.cell.method == "budgeted"]
+    return {
+        "rows": [asdict(each) for each in rows],
+        "claims": [_claim(lab, cell, base, linear[m.budget_nats], m) for m in budgeted],
+    }
+
+
+def _claim(lab: Laboratory, cell: Cell, base: Outcome, linear: Outcome, budgeted: Matched) -> Result:
+    """The budgeted game against linear blending at equal KL, and at equal mean score."""
+    base_mean = float(base.grid("scores").mean())
+    mean = float(budgeted.outcome.grid("scores").mean())
+    alike = at_mean_score(lab, replace(cell, method="linear"), mean, base_mean, linear.cell.strength / 2)
+    return {
+        "budget_nats": budgeted.budget_nats,
+        "kl_nats": {"linear": linear.kl_nats, "budgeted": budgeted.outcome.kl_nats, "at_equal_mean": alike.kl_nats},
+        "mean": {
+            "linear": float(linear.grid("scores").mean()),
+            "budgeted": mean,
+            "at_equal_mean": float(alike.grid("scores").mean()),
+        },
+        "worst": {
+            name: float(scores_of(each).min(-1).mean())
+            for name, each in (("linear", linear), ("budgeted", budgeted.outcome), ("at_equal_mean", alike))
+        },
+        "ratio_at_equal_kl": asdict(ratio(budgeted.outcome, linear)),
+        "ratio_at_equal_mean": asdict(ratio(budgeted.outcome, alike)),
+    }
+
+
+def principals_alone(lab: Laboratory, size: Size) -> list[Result]:
+    """How far each principal alone moves its own scorer at the largest budget."""
+    results = []
+    for name in OBJECTIVES:
+        cell = Cell("base", (name,), ((1.0,),), evaluated(size.alone_prompts), 0.0)
+        base = lab.outcome(cell)
+        (steered,) = at_budgets(lab, cell, ("linear",), (BUDGETS_NATS[-1],))
+        gain = (scores_of(steered.outcome) - scores_of(base)).mean((0, -1))
+        results.append(
+            {
+                "principal": name,
+                "strength": steered.outcome.cell.strength,
+                "kl_nats": steered.outcome.kl_nats,
+                "gain": asdict(mean_estimate(gain)),
+                "ended_share": float(steered.outcome.grid("ended").mean()),
+                "repeating_share": float(steered.outcome.grid("repeats").mean()),
+            }
+        )
+    return results
+
+
+def strengths(lab: Laboratory, size: Size) -> list[Result]:
+    """The equilibrium over strengths at its own temperature, four objectives."""
+    cell = Cell("equilibrium", OBJECTIVES, (even(4),), evaluated(size.strength_prompts), 0.0)
+    results = []
+    for strength in HEAT_STRENGTHS:
+        outcome = lab.outcome(replace(cell, strength=strength))
+        scores = scores_of(outcome)
+        results.append(
+            {
+                "strength": strength,
+                "kl_nats": outcome.kl_nats,
+                "mean": float(scores.mean()),
+                "worst": float(scores.min(-1).mean()),
+                "ended_share": float(outcome.grid("ended").mean()),
+            }
+        )
+    return results
+
+
+def published(lab: Laboratory, size: Size) -> Result:
+    """The published solver settings as they are, and other methods at the KL that they come to."""
+    weights = tuple(pair for pair in pair_weights() if pair[0] in (0.2, 0.5, 0.8))
+    cell = Cell("published", ("detail", "brevity"), weights, evaluated(size.published_prompts), 1.0)
+    settings = lab.outcome(cell)
+    linear, equilibrium = at_budgets(lab, cell, ("linear", "equilibrium"), (settings.kl_nats,))
+    matched = Matched(None, settings, None)
+    rows = [row(matched, linear.outcome), row(linear, None), row(equilibrium, linear.outcome)]
+    return {"principals": cell.principals, "weights": weights, "rows": [asdict(each) for each in rows]}
+
+
+PARTS: Mapping[str, Callable[[Laboratory, Size], Any]] = MappingProxyType(
+    {
+        "alone": principals_alone,
+        "worst": worst_of_four,
+        "pairs": fronts_of_two,
+        "more": fronts_of_more,
+        "strengths": strengths,
+        "published": published,
+        "cost": costs,
+    }
+)
