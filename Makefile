@@ -6,19 +6,32 @@ STAMP := $(VENV)/.installed
 # Debian splits venv off from Python.
 INSTALL_VENV := { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -q python3-venv; } \
 	|| { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+FIND_BROWSER := for name in "$$CAGE_CHROMIUM" chromium chromium-browser google-chrome google-chrome-stable; do \
+	test -n "$$name" && command -v "$$name" >/dev/null && exit 0; done; exit 1
 
-.PHONY: up test test-kernel install check demo bench
+.PHONY: up test test-kernel install check demo bench evaluate browser screenshots
 
 up: install
 	@$(BIN)/cage up
 
-test: install
+test: install browser
 	@$(BIN)/python -m pytest
 
 # The GPU kernel on a CPU, in Triton's interpreter; Triton is large, so newcomers are spared it.
 test-kernel: install
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu]'
 	@TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/cage_core/test_cuda_kernel.py
+
+# Tests that need a browser are skipped, and say so, where this fails.
+browser:
+	@( $(FIND_BROWSER) ) || { test "$$(id -u)" = 0 && grep -qx ID=debian /etc/os-release && echo "installing chromium" \
+		&& apt-get update -q >/dev/null \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
+		|| echo "no Chromium: browser tests will be skipped (Debian, Ubuntu: apt install chromium; or set CAGE_CHROMIUM)"
+
+# Every page, light and dark, on a desktop and a phone, into docs/images.
+screenshots: install browser
+	@$(BIN)/python -m bench.screenshots
 
 demo: install
 	@$(BIN)/cage demo
@@ -31,6 +44,10 @@ bench: install
 	$(BIN)/python -m bench.steering
 	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.learner_speed
+
+# Half an hour on one quiet core; FULL=1 asks more prompts of all pairs of objectives.
+evaluate: install
+	$(BIN)/python -m bench.evaluation $(if $(FULL),--full)
 
 check: install
 	$(BIN)/ruff check .

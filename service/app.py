@@ -6,9 +6,29 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service import auditing, chat, dashboard, errors, feedback, health, keys, pages, users
+from learner.tracing import is_tracing_configured
+from service import (
+    auditing,
+    chat,
+    dashboard,
+    errors,
+    feedback,
+    generations,
+    health,
+    idempotency,
+    keys,
+    pages,
+    principals,
+    reference,
+    regret,
+    tenants,
+    users,
+)
+from service.dashboard_counts import VoteCounts
+from service.logs import RequestLog
 from service.middleware import BodyLimit, RequestEnvelope
 from service.services import Services
+from service.tracing import NO_NATIVE_TELEMETRY, TracedRequests
 
 DESCRIPTION = """
 Chat answers that learn what each user prefers, from thumbs, within seconds, without training.
@@ -25,13 +45,24 @@ def create_app(services: Services) -> FastAPI:
         summary="Online no-regret learning for LLM alignment at inference time",
         description=DESCRIPTION,
         version=version("cage"),
+        telemetry=NO_NATIVE_TELEMETRY,
+        # FastAPI's own pages load scripts from a CDN; `service.reference` shows the same without.
+        docs_url=None,
+        redoc_url=None,
         responses={"4XX": {"model": errors.ErrorBody}, "5XX": {"model": errors.ErrorBody}},
     )
     app.state.services = services
     app.state.draining = False
+    app.state.vote_counts = VoteCounts()
     errors.install(app)
-    for part in (chat, feedback, users, keys, auditing, dashboard, pages, health):
+    resources = (chat, feedback, generations, users, regret, tenants, principals, keys, auditing)
+    for part in (*resources, dashboard, pages, reference, health):
         app.include_router(part.router)
-    app.add_middleware(BodyLimit, largest_bytes=services.settings.largest_body_bytes)
+    idempotency.install(app, services)
+    limits = services.settings
+    app.add_middleware(BodyLimit, largest_bytes=limits.largest_body_bytes, arrival_seconds=limits.arrival_seconds)
+    app.add_middleware(RequestLog)
+    if is_tracing_configured():
+        app.add_middleware(TracedRequests)
     app.add_middleware(RequestEnvelope, metrics=services.metrics)
     return app

@@ -18,6 +18,7 @@ from service import errors
 from service.chat_schemas import AnswerMessage, ChatCompletion, ChatRequest, Choice, Logprobs, Usage, chunk
 from service.decoding import Plan, events, plan
 from service.dependencies import ServicesDep
+from service.idempotency import Idempotent
 from service.security import AnyCaller, GenerateCaller
 from service.services import Services
 
@@ -57,12 +58,13 @@ def list_models(services: ServicesDep, caller: AnyCaller) -> Models:
     summary="Answer a conversation under the user's learned preferences",
     response_model=ChatCompletion,
     responses={200: {"content": {"text/event-stream": {}}}},
+    dependencies=[Idempotent],
 )
 async def create_completion(
     services: ServicesDep, caller: GenerateCaller, body: ChatRequest, request: Request
-) -> Response | ChatCompletion:
+) -> Response:
     """OpenAI's chat completions; pass the end user as `user`, and the answer's `id` with feedback."""
-    planned = await run_in_threadpool(plan, services, caller, body)
+    planned = await run_in_threadpool(plan, services, caller, body, request)
     plans = planned.repeated(body.n or 1)
     if body.stream:
         return await _stream(services, plans, body)
@@ -73,7 +75,9 @@ async def create_completion(
                 answers[arrival[0]] = arrival[1].answer
             elif await request.is_disconnected():
                 return Response(status_code=_CLIENT_LEFT)
-    return _completion(services, plans, [answers[index] for index in range(len(plans))])
+    completion = _completion(services, plans, [answers[index] for index in range(len(plans))])
+    # It is valid as it was built; FastAPI would validate and convert it once more.
+    return Response(completion.model_dump_json(), media_type="application/json")
 
 
 def _completion(services: Services, plans: Sequence[Plan], answers: Sequence[Answer]) -> ChatCompletion:

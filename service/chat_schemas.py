@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
 
-from cage_core.engine import TokenLogprob, TokenTrace
+from cage_core.engine import MODES, TokenLogprob, TokenTrace
 
 _MAX_MESSAGES = 500
 _MAX_STOPS = 4
@@ -63,7 +63,7 @@ class CageOptions(BaseModel):
         description="Preference weights by principal instead of the learned ones; principals left out weigh 0.",
     )
     strength: Weight | None = Field(default=None, description="Steering strength; 0 is the plain model.")
-    mode: str | None = Field(default=None, description="How principals combine: equilibrium, linear or base.")
+    mode: str | None = Field(default=None, description=f"How principals combine: {', '.join(MODES)}.")
     balance: Weight | None = Field(
         default=None,
         description="How much weights adapt within the answer towards principals that it has served least.",
@@ -158,6 +158,7 @@ class TokenReport(BaseModel):
     token: str
     base_probability: float = Field(description="Of the plain model, among the plausible tokens.")
     probability: float = Field(description="Of the equilibrium policy.")
+    weights: dict[str, float] = Field(description="What each principal bid with, adapted to the answer so far.")
     incentives: dict[str, float] = Field(description="What each principal paid for this token.")
     reserves: dict[str, float] = Field(description="What each principal kept: it pays for tokens worth more to it.")
     externalities: dict[str, float] = Field(description="What each principal's presence cost the others here.")
@@ -174,6 +175,7 @@ class TokenReport(BaseModel):
             token=trace.text,
             base_probability=trace.base_probability,
             probability=trace.probability,
+            weights=named(trace.weights),
             incentives=named(trace.incentives),
             reserves=named(trace.reserves),
             externalities=named(trace.externalities),
@@ -195,6 +197,16 @@ class CageReport(BaseModel):
     )
     mean_kl_nats: float | None = Field(
         default=None, description="Mean KL of the final policy to the plain model, per token."
+    )
+    sequential_regret_nats: float | None = Field(
+        default=None,
+        description="Mode budgeted: the most that a principal gained while it bid and did not keep, per token.",
+    )
+    sequential_bound_nats: float | None = Field(
+        default=None, description="Mode budgeted: what theory promises for that regret within the answer."
+    )
+    decode_seconds: float | None = Field(
+        default=None, description="Time in the decoder, waiting for a place in the batch included."
     )
     features: dict[str, float] | None = Field(
         default=None,

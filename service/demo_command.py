@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -20,14 +18,15 @@ from learner.store.database import Database
 from service.demo import Checkpoint, DemoFailed, Outcome, play
 from service.operators import make_tenant_with_key
 from service.running import Running, adopt_running, find_running
+from service.servers import are_running
 from service.settings import ServiceSettings
 
 _START_SECONDS = 120
 _COMPARISONS = 40
 
 
-def run_demo(console: Console, data_dir: Path, thumbs: int, taste: str, seed: int) -> int:
-    """Play the demo on a tenant of its own; returns the exit status, 0 only if the taste was learned.
+def run_demo(console: Console, data_dir: Path, thumbs: int, taste: str, seed: int) -> tuple[bool, Outcome]:
+    """Play the demo on a tenant of its own; returns whether the taste was learned, and what happened.
 
     Raises:
         DemoFailed: no system could be started, or it does not learn.
@@ -40,8 +39,7 @@ def run_demo(console: Console, data_dir: Path, thumbs: int, taste: str, seed: in
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=running.api_url, headers=headers, timeout=60) as client:
             outcome = _play(console, client, thumbs, taste, seed)
-    console.print_json(json.dumps({"learned": outcome.learned, **asdict(outcome)}))
-    return 0 if outcome.learned else 1
+    return outcome.learned, outcome
 
 
 def _fresh_tenant(name: str) -> str:
@@ -62,26 +60,32 @@ def _system(console: Console, data_dir: Path) -> Iterator[Running]:
         console.print(f"[dim]using the system at {running.api_url}[/]")
         yield running
         return
+    if are_running(data_dir):
+        console.print("[dim]a system is starting; waiting for it[/]")
+        yield _await_ready(None, data_dir)
+        return
     console.print("[dim]nothing is running; starting everything (cage up)[/]")
     command = [sys.executable, "-m", "service", "up", "--data-dir", str(data_dir)]
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "demo.log").open("wb") as log:
         system = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            yield _await_ready(system, data_dir, Path(log.name))
+            yield _await_ready(system, data_dir)
         finally:
             system.terminate()
             system.wait()
 
 
-def _await_ready(system: subprocess.Popen[bytes], data_dir: Path, log: Path) -> Running:
+def _await_ready(own: subprocess.Popen[bytes] | None, data_dir: Path) -> Running:
+    """The system once it is ready; `own` may have lost the race for the directory to another start."""
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and system.poll() is None:
+    while time.monotonic() < deadline and ((own is not None and own.poll() is None) or are_running(data_dir)):
         running = find_running(data_dir)
         if running is not None and _is_ready(running):
             return running
         time.sleep(0.1)
-    raise DemoFailed(f"the system did not start; {log} says why")
+    log = "where it was started" if own is None else str(data_dir / "demo.log")
+    raise DemoFailed(f"the system did not start; see {log}")
 
 
 def _is_ready(running: Running) -> bool:

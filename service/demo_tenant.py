@@ -13,10 +13,8 @@ from learner.store.database import Database
 from learner.store.keys import PRODUCT_SCOPES, SCOPES, authenticate, create_key
 from learner.store.tenants import find_tenant
 from service.operators import make_tenant
+from service.running import KEY_FILE, OPERATOR_KEY_FILE
 from service.settings import ServiceSettings
-
-KEY_FILE = "demo-key"
-OPERATOR_KEY_FILE = "operator-key"
 
 
 def ensure_demo_tenant(database: Database, settings: ServiceSettings, data_dir: Path) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from learner.store.feedback import VoteReceipt, get_feedback, record_vote, retract_vote
+from learner.store.generations import get_generation
 from learner.store.models import Feedback
 from learner.tasks import enqueue_learning
 from service.chat_schemas import UserId
 from service.dependencies import ServicesDep
-from service.security import FeedbackCaller, TenantCaller
+from service.idempotency import Idempotent
+from service.security import FeedbackCaller, TenantCaller, VoteCaller
 from service.services import Services
 from service.sessions import SessionDep
 
@@ -81,10 +83,15 @@ class FeedbackView(BaseModel):
     learned: bool = Field(description="Whether the weights reflect this vote as it stands.")
 
 
-@router.post("", status_code=201, summary="Vote on an answer")
-def create_feedback(services: ServicesDep, caller: FeedbackCaller, body: NewFeedback, response: Response) -> Receipt:
+@router.post("", status_code=201, summary="Vote on an answer", dependencies=[Idempotent])
+def create_feedback(
+    services: ServicesDep, caller: VoteCaller, request: Request, body: NewFeedback, response: Response
+) -> Receipt:
     """One vote per answer and user: the same again changes nothing, another value replaces it."""
+    voter = body.user if body.user is not None else _user_of(services, caller, body.inference_id)
+    services.limits.admit(request, caller, voter)
     receipt = _record(services, caller, body, body.inference_id, body.user)
+    request.state.end_user = receipt.scope.user_id
     if receipt.duplicate:
         response.status_code = 200
     return Receipt(feedback_id=receipt.feedback_id, duplicate=receipt.duplicate)
@@ -96,26 +103,44 @@ def read_feedback(session: SessionDep, caller: FeedbackCaller, feedback_id: Feed
     return _view(get_feedback(session, caller.tenant_id, feedback_id))
 
 
-@router.put("/{feedback_id}", summary="Change a vote")
-def change_feedback(services: ServicesDep, caller: FeedbackCaller, feedback_id: FeedbackId, body: Vote) -> FeedbackView:
+@router.put("/{feedback_id}", summary="Change a vote", dependencies=[Idempotent])
+def change_feedback(
+    services: ServicesDep, caller: VoteCaller, request: Request, feedback_id: FeedbackId, body: Vote
+) -> FeedbackView:
     """Give the vote another value; its old effect on the weights is taken back."""
     with services.database.session(caller.tenant_id) as session:
         before = get_feedback(session, caller.tenant_id, feedback_id)
+    services.limits.admit(request, caller, before.user_id or None)
+    request.state.end_user = before.user_id or None
     _record(services, caller, body, before.generation_id, before.user_id or None)
     with services.database.session(caller.tenant_id) as session:
         return _view(get_feedback(session, caller.tenant_id, feedback_id))
 
 
-@router.delete("/{feedback_id}", summary="Retract a vote")
-def retract_feedback(services: ServicesDep, caller: FeedbackCaller, feedback_id: FeedbackId) -> FeedbackView:
+@router.delete("/{feedback_id}", summary="Retract a vote", dependencies=[Idempotent])
+def retract_feedback(
+    services: ServicesDep, caller: VoteCaller, request: Request, feedback_id: FeedbackId
+) -> FeedbackView:
     """Take the vote back, and with it its effect on the weights."""
     with services.database.session(caller.tenant_id) as session:
+        voter = get_feedback(session, caller.tenant_id, feedback_id).user_id or None
+        services.limits.admit(request, caller, voter)
         receipt = retract_vote(session, caller.tenant_id, feedback_id, datetime.now(UTC))
         session.expire_all()
         view = _view(get_feedback(session, caller.tenant_id, feedback_id))
+    request.state.end_user = voter
     if not receipt.duplicate:
         enqueue_learning(receipt.scope)
     return view
+
+
+def _user_of(services: Services, caller: TenantCaller, generation_id: str) -> str | None:
+    """The user that an answer was made for, where that matters to the limits."""
+    if not services.limits.counts_users(caller.tenant):
+        return None
+    with services.database.session(caller.tenant_id) as session:
+        generation = get_generation(session, caller.tenant_id, generation_id)
+        return None if generation is None else generation.user_id
 
 
 def _record(

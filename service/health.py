@@ -67,6 +67,7 @@ def ready(services: ServicesDep, request: Request, response: Response) -> Readin
 def metrics(services: ServicesDep) -> Response:
     """Counters and histograms of this process."""
     services.metrics.running.set(services.engine.num_running)
+    services.metrics.reused_tokens.set(services.engine.prefixes.num_reused_tokens)
     services.metrics.waiting.set(services.engine.num_waiting)
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

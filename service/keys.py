@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from learner.store.keys import create_key, get_key, list_keys, revoke_key, rotate_key
 from learner.store.models import ApiKey
 from service.auditing import audit
+from service.idempotency import Idempotent
 from service.security import AdminCaller
 from service.sessions import SessionDep
 
@@ -87,7 +88,7 @@ class Keys(BaseModel):
     data: list[KeyView]
 
 
-@router.post("", status_code=201, summary="Make a key")
+@router.post("", status_code=201, summary="Make a key", dependencies=[Idempotent])
 def make_key(session: SessionDep, caller: AdminCaller, request: Request, body: NewKey) -> CreatedKey:
     """A key of the caller's tenant; of an operator who names no tenant, an operator's key."""
     now = datetime.now(UTC)
@@ -117,7 +118,7 @@ def read_key(session: SessionDep, caller: AdminCaller, key_id: KeyId) -> KeyView
     return KeyView.of(get_key(session, caller.tenant_id, key_id))
 
 
-@router.post("/{key_id}/rotate", status_code=201, summary="Replace a key")
+@router.post("/{key_id}/rotate", status_code=201, summary="Replace a key", dependencies=[Idempotent])
 def replace_key(
     session: SessionDep, caller: AdminCaller, request: Request, key_id: KeyId, body: Rotation
 ) -> CreatedKey:
@@ -128,9 +129,9 @@ def replace_key(
     return CreatedKey.with_secret(key, plaintext)
 
 
-@router.delete("/{key_id}", summary="Revoke a key")
+@router.delete("/{key_id}", summary="Revoke a key", dependencies=[Idempotent])
 def end_key(session: SessionDep, caller: AdminCaller, request: Request, key_id: KeyId) -> KeyView:
-    """Refused from the next request on, at every server; revoking it again changes nothing."""
+    """Refused within half a second at every server; revoking it again changes nothing."""
     if revoke_key(session, caller.tenant_id, key_id, datetime.now(UTC)):
         audit(session, caller, request, "key.revoke", key_id)
     return KeyView.of(get_key(session, caller.tenant_id, key_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -38,7 +39,9 @@ class RequestEnvelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                limits: dict[str, str] = scope["state"].get("rate_limit_headers", {})
+                more = [(name.encode(), value.encode()) for name, value in limits.items()]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *more]
             await send(message)
 
         try:
@@ -57,11 +60,12 @@ class RequestEnvelope:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large before they are read whole."""
+    """Refuses bodies that are too large before they are read whole, and bodies that do not arrive."""
 
-    def __init__(self, app: ASGIApp, largest_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, largest_bytes: int, arrival_seconds: float) -> None:
         self._app = app
         self._largest_bytes = largest_bytes
+        self._arrival_seconds = arrival_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,14 +75,22 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self._largest_bytes:
             await self._refuse(scope, receive, send)
             return
-        num_bytes = 0
+        num_bytes, arrived = 0, False
+        deadline = asyncio.get_running_loop().time() + self._arrival_seconds
 
         async def receive_counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
+            nonlocal num_bytes, arrived
+            try:
+                async with asyncio.timeout_at(None if arrived else deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise errors.BodyTooSlow(
+                    f"the body did not arrive within {self._arrival_seconds:g} s; send it at once"
+                ) from None
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._largest_bytes:
                 raise errors.BodyTooLarge(f"the body is larger than {self._largest_bytes} bytes; send less")
+            arrived = arrived or not message.get("more_body", False)
             return message
 
         await self._app(scope, receive_counted, send)

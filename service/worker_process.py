@@ -57,7 +57,7 @@ def _end_leftover(pid_file: Path) -> None:
 
 
 def _start(log: IO[bytes], pid_file: Path) -> subprocess.Popen[bytes]:
-    command = [*worker_command(1, with_sweep=True), "--loglevel", "INFO"]
+    command = worker_command(1, with_sweep=True)
     # A session of its own, so that Ctrl-C reaches the worker only after the API has stopped.
     worker = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     pid_file.write_text(str(worker.pid))

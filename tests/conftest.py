@@ -42,7 +42,7 @@ class WorkerProcess:
         }
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*worker_command(1, with_sweep=True), "--loglevel", "INFO"],
+                worker_command(1, with_sweep=True),
                 env={**os.environ, **addresses},
                 stdout=output,
                 stderr=subprocess.STDOUT,

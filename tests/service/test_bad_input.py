@@ -1,12 +1,16 @@
 """Whatever is sent: the one error form, the right status, nothing written."""
 
+import itertools
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from learner.store.models import Feedback, Generation
+from learner.store.keys import SCOPES, create_key
+from learner.store.models import Base, Feedback, Generation
 from tests.service.conftest import MODEL, Stack, TenantClient
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -157,3 +161,138 @@ def count(stack: Stack, tenant: TenantClient, table: type[Feedback] | type[Gener
     with stack.services.database.session() as session:
         found = session.scalar(select(func.count()).select_from(table).where(table.tenant_id == tenant.tenant_id))
         return found or 0
+
+
+JSON = "application/json"
+NESTED = 900  # as deep as the parser goes
+BODIES = {
+    "malformed": (b"{", JSON),
+    "nothing at all": (b"\x00", JSON),
+    "no utf-8": (b'{"label": "\xff\xfe"}', JSON),
+    "a number": (b"5", JSON),
+    "a text": (b'"text"', JSON),
+    "a list": (b"[]", JSON),
+    "null": (b"null", JSON),
+    "a field that there is not": (b'{"surprise": 1}', JSON),
+    "a field of control characters": (b'{"\\u0000\\u001b": "\\u0000"}', JSON),
+    "a lone surrogate": (b'{"\\ud800": "\\udfff"}', JSON),
+    "a number beyond numbers": (b'{"surprise": 1e999, "more": ' + b"9" * 5000 + b"}", JSON),
+    "lists in lists": (b"[" * 100_000, JSON),
+    "lists in lists, closed": (b'{"surprise": ' + b"[" * NESTED + b"]" * NESTED + b"}", JSON),
+    "objects in objects": (b'{"a":' * NESTED + b"1" + b"}" * NESTED, JSON),
+    "a long name": (b'{"' + b"x" * 500_000 + b'": 1}', JSON),
+    "huge": (b'{"surprise": "' + b"x" * 1_100_000 + b'"}', JSON),
+    "not said to be JSON": (b'{"surprise": 1}', "text/plain"),
+    "a form": (b"label=x&value=up", "application/x-www-form-urlencoded"),
+    "a file": (
+        b"--b\r\nContent-Disposition: form-data; name=f\r\n\r\nx\r\n--b--\r\n",
+        "multipart/form-data; boundary=b",
+    ),
+    "of no type": (b'{"surprise": 1}', "nonsense"),
+    "of a type in pieces": (b'{"surprise": 1}', "application/; json ;;; charset=\xff"),
+}
+IDS = {
+    "dots": "..%2f..%2fetc%2fpasswd",
+    "controls": "%1b%5b31m",
+    "no utf-8": "%ff%fe",
+    "long": "x" * 5000,
+    "sql": "'%20OR%201=1--",
+}
+# Its answer has no end, whatever is asked.
+ENDLESS = "/v1/dashboard/events"
+
+
+@pytest.fixture
+def operator(stack: Stack, tenant: TenantClient) -> Iterator[httpx.Client]:
+    """A client whose key lacks nothing: what is refused is refused for what was sent."""
+    with stack.services.database.session() as session:
+        _, key = create_key(session, None, "operator", SCOPES)
+    headers = {"Authorization": f"Bearer {key}", "X-Cage-Tenant": tenant.tenant_id}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
+        yield client
+
+
+def operations(stack: Stack, *, with_body: bool) -> list[tuple[str, str]]:
+    """Method and path of every operation under /v1 that takes a body, or of those that take an id."""
+    document = httpx.get(f"{stack.url}/openapi.json").json()["paths"]
+    found = [
+        (method.upper(), path)
+        for path, methods in document.items()
+        for method, operation in methods.items()
+        if path.startswith("/v1") and ("requestBody" in operation if with_body else "{" in path)
+    ]
+    assert len(found) > 4
+    return found
+
+
+def rows(stack: Stack, tenant: TenantClient) -> dict[str, int]:
+    """How much there is: of the tenant in every table, and of tenants and operators' keys."""
+    with stack.services.database.session(tenant.tenant_id) as session:
+        counted = {name: session.scalar(text(f"SELECT count(*) FROM {name}")) or 0 for name in Base.metadata.tables}
+    with stack.services.database.session() as session:
+        counted["all tenants"] = session.scalar(text("SELECT count(*) FROM tenants")) or 0
+        counted["operators' keys"] = session.scalar(text("SELECT count(*) FROM api_keys WHERE tenant_id IS NULL")) or 0
+    return counted
+
+
+def assert_refused(response: httpx.Response, cell: object) -> None:
+    assert 400 <= response.status_code < 500, (cell, response.status_code, response.text[:300])
+    error = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}, cell
+    assert len(error["message"]) < 500, cell
+    assert "Traceback" not in response.text, cell
+    assert response.headers["x-request-id"], cell
+
+
+def test_every_operation_refuses_every_bad_body(stack: Stack, tenant: TenantClient, operator: httpx.Client) -> None:
+    before = rows(stack, tenant)
+    for (method, path), (kind, (body, content_type)) in itertools.product(
+        operations(stack, with_body=True), BODIES.items()
+    ):
+        target = re.sub(r"\{\w+\}", "nobody", path)
+        for more in ({}, {"Idempotency-Key": f"{method} {path} {kind}"}):
+            headers = {
+                b"Content-Type": content_type.encode("latin-1"),
+                **{k.encode(): v.encode() for k, v in more.items()},
+            }
+            response = operator.request(method, target, content=body, headers=headers)
+            assert_refused(response, (method, path, kind))
+            if kind == "huge":
+                assert response.status_code == 413, (method, path)
+    assert rows(stack, tenant) == before
+
+
+def test_every_operation_refuses_ids_of_nothing(stack: Stack, tenant: TenantClient, operator: httpx.Client) -> None:
+    before = rows(stack, tenant)
+    for (method, path), (kind, given) in itertools.product(operations(stack, with_body=False), IDS.items()):
+        is_user = "{user_id}" in path
+        # A user is whoever is named: who erases one that there is not has done so, and it goes on record.
+        if path == ENDLESS or (is_user and method != "GET"):
+            continue
+        target = re.sub(r"\{\w+\}", given, path)
+        response = operator.request(method, target, json={} if method in ("POST", "PUT", "PATCH") else None)
+        if not (response.is_success and is_user):
+            assert_refused(response, (method, path, kind))
+    assert rows(stack, tenant) == before
+
+
+@pytest.mark.parametrize("field", ["messages", "metadata", "stop", "cage"])
+def test_depth_inside_a_chat_request(tenant: TenantClient, stack: Stack, field: str) -> None:
+    deep: object = "x"
+    for _ in range(NESTED):
+        deep = [deep]
+    assert_refused(tenant.http.post("/v1/chat/completions", json=chat(**{field: deep})), field)
+    assert count(stack, tenant, Generation) == 0
+
+
+def test_what_is_wrong_is_not_quoted_by_the_megabyte(tenant: TenantClient) -> None:
+    long = "x" * 500_000
+    for body in (chat(model=long), chat(cage={"mode": long}), chat(cage={"weights": {long: 1}}), chat(user=long)):
+        assert_refused(tenant.http.post("/v1/chat/completions", json=body), list(body))
+
+
+def test_a_request_id_that_is_none(tenant: TenantClient) -> None:
+    for given in ("x" * 129, "a b", "<script>", "\x1b[31m"):
+        answered = tenant.http.get("/v1/models", headers={b"x-request-id": given.encode()})
+        assert answered.headers["x-request-id"] != given
+    assert tenant.http.get("/v1/models", headers={"x-request-id": "my-own.1"}).headers["x-request-id"] == "my-own.1"

@@ -29,6 +29,7 @@ def test_a_tenant_that_explores_logs_the_draws_it_played(stack: Stack, tenant: T
         assert generation.parameter_version == 1
     with stack.services.database.session() as session:
         set_exploration(session, tenant.tenant_id, "none")
+    stack.services.callers.forget()
     assert logged(stack, tenant.ask(seed=2)["id"]).theta == list(learned.theta)
 
 
