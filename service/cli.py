@@ -58,6 +58,7 @@ def up(data_dir: DataDir = DATA_DIR, as_json: AsJson = False) -> None:
             "model": ServiceSettings.from_environment().model_name,
             "key": f"{key}   (the demo tenant's; also in {data_dir / 'demo-key'})",
             "operator": f"key in {data_dir / 'operator-key'}",
+            "pages": f"{url}/playground with the demo key, {url}/dashboard with the operator's",
             "stop": "Ctrl-C; data stays in " + str(data_dir),
         }
         for name, text in lines.items():
