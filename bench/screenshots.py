@@ -36,7 +36,7 @@ QUESTION = "How can I sleep better?"
 USERS = {"ada": "caution", "björn": "warmth", "chen": "brevity", "דנה": "detail", "farid": "caution", "grace": "warmth"}
 THUMBS = 24
 START_SECONDS = 120
-SHADES = 128
+COLOURS = 250
 VIEWPORTS = {"desktop": {"width": 1200, "height": 840}, "phone": {"width": 390, "height": 780}}
 
 
@@ -111,7 +111,7 @@ def seeded(system: System) -> tuple[str, str]:
         for course in courses:
             course.result()
     time.sleep(4)  # what all users say together is swept up every few seconds
-    body = {"model": "cage-pocket", "user": "ada", "seed": 5, "messages": [{"role": "user", "content": QUESTION}]}
+    body = {"model": "cage-pocket", "user": "ada", "seed": 2, "messages": [{"role": "user", "content": QUESTION}]}
     with system.client(system.tenant_key) as client:
         answer: dict[str, Any] = client.post("/v1/chat/completions", json=body).raise_for_status().json()
     return tenant_id, answer["id"]
@@ -122,7 +122,7 @@ def thumb_pressed(page: Page) -> None:
     page.get_by_role("button", name=QUESTION).click()
     page.get_by_role("button", name="Good answer").click()
     page.locator(".learned b").wait_for()
-    page.locator(".token[data-mover]").first.hover()
+    page.locator(".token[data-mover]").last.hover()
     page.wait_for_timeout(900)
 
 
@@ -166,9 +166,13 @@ def take(browser: Browser, system: System, tenant_id: str, answer_id: str) -> No
 
 
 def save(png: bytes, path: Path) -> None:
-    """With few shades, for pictures live in the repository."""
+    """With the commonest colours as they are and the others nearest to them: pictures live in the repository."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    image.quantize(SHADES, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    counted: list[Any] = image.getcolors(image.width * image.height) or []
+    commonest = sorted(counted, reverse=True)[:COLOURS]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([channel for _, colour in commonest for channel in colour])
+    image.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main() -> None:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from learner.settings import normalised_database_url
@@ -40,6 +40,12 @@ def _ping_idle_connections(engine: Engine) -> None:
 _AS_TENANT = text("SELECT set_config('cage.tenant_id', :tenant_id, true), set_config('role', 'cage_tenant', true)")
 
 
+def _become_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    """Whatever transaction a tenant's session begins: its first statement is this one."""
+    if (tenant_id := session.info["tenant_id"]) is not None:
+        connection.execute(_AS_TENANT, {"tenant_id": tenant_id})
+
+
 class Database:
     """One process's access to PostgreSQL; safe to share between threads, not across a fork."""
 
@@ -60,6 +66,7 @@ class Database:
         leave_out_details(self.engine)
         _ping_idle_connections(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        event.listen(self._sessions, "after_begin", _become_tenant)
         self._reading_sessions = sessionmaker(
             self.engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False
         )
@@ -70,12 +77,12 @@ class Database:
 
         With a tenant it runs as `cage_tenant`, a role for which row-level security hides every other tenant's rows:
         a second wall behind the queries' own conditions. As a snapshot it sees nothing that is committed meanwhile.
+
+        It takes a connection with its first statement, not before.
         """
-        with self._sessions.begin() as session:
+        with self._sessions(info={"tenant_id": tenant_id}) as session, session.begin():
             if snapshot:
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            if tenant_id is not None:
-                session.execute(_AS_TENANT, {"tenant_id": tenant_id})
             yield session
 
     @contextmanager

@@ -24,7 +24,8 @@ from learner.store.models import (
     Transcript,
 )
 
-ROWS_PER_FETCH = 500
+ROWS_PER_FETCH = 50
+"""In memory at once; words of one answer may be a megabyte."""
 
 
 @dataclass(frozen=True)

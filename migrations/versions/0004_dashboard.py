@@ -1,4 +1,4 @@
-"""indexes of the dashboard: votes over time, newest parameter versions"""
+"""indexes of the dashboard: votes over time, newest answers, newest parameter versions"""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,20 @@ def upgrade() -> None:
         unique=False,
         postgresql_include=["counted_value", "implied"],
     )
+    op.drop_index("ix_generations_recent", table_name="generations")
+    op.create_index(
+        "ix_generations_recent",
+        "generations",
+        ["tenant_id", "created_at"],
+        unique=False,
+        postgresql_include=["largest_gap", "solver_seconds", "completion_tokens"],
+    )
     op.create_index("ix_parameter_versions_recent", "parameter_versions", ["tenant_id", "learned_at"], unique=False)
 
 
 def downgrade() -> None:
     op.drop_index("ix_parameter_versions_recent", table_name="parameter_versions")
+    op.drop_index("ix_generations_recent", table_name="generations")
+    op.create_index("ix_generations_recent", "generations", ["tenant_id", "created_at"], unique=False)
     op.drop_index("ix_feedback_recent", table_name="feedback")
     op.create_index("ix_feedback_recent", "feedback", ["tenant_id", "created_at"], unique=False)

@@ -1,5 +1,6 @@
 """Repeated requests: done once, answered alike, readable for nobody else."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,8 +12,10 @@ import pytest
 from cryptography.fernet import InvalidToken
 from sqlalchemy import func, select, update
 
+from learner.erasing import erase_user
 from learner.keeping import drop_old_requests
-from learner.store.idempotency import ABANDONED_AFTER, KEPT, claim
+from learner.scope import Scope
+from learner.store.idempotency import ABANDONED_AFTER, KEPT, claim, finish
 from learner.store.keys import SCOPES, create_key
 from learner.store.models import ApiKey, Feedback, Generation, IdempotentRequest, Tenant
 from service.sealing import Seal
@@ -289,3 +292,28 @@ def test_a_fingerprint_tells_parts_apart() -> None:
     assert seal.fingerprint(b"ab", b"c") != seal.fingerprint(b"a", b"bc")
     assert seal.fingerprint(b"ab") != Seal("cage_y").fingerprint(b"ab")
     assert seal.close(b"x") != seal.close(b"x")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_answer_under_way_is_not_kept_of_a_user_who_is_erased(
+    stack: Stack, tenant: TenantClient, named: bool
+) -> None:
+    """`named`: the request says whose answer it will be; else that turns out with the answer."""
+    scope, now = Scope(tenant.tenant_id, "ada"), datetime.now(UTC)
+    tenant.vote(tenant.ask()["id"], "up")
+    database = stack.services.database
+    with database.session(tenant.tenant_id) as session:
+        assert claim(session, tenant.tenant_id, "k", "f", now, "ada" if named else None) is None
+    with database.session(tenant.tenant_id) as session:
+        erase_user(session, scope, stack.services.settings, now)
+    with database.session(tenant.tenant_id) as session:
+        finish(session, tenant.tenant_id, "k", now, 200, "sealed", None if named else "ada")
+    assert kept(stack, tenant.tenant_id) == []
+
+
+@pytest.mark.parametrize("user", ["nul \x00", "\ud800", "x" * 257, "", 7, ["ada"]])
+def test_a_user_that_cannot_be_is_refused_under_a_key_too(stack: Stack, tenant: TenantClient, user: object) -> None:
+    content = json.dumps({**QUESTION, "user": user})
+    headers = {**ONCE, "Content-Type": "application/json"}
+    assert tenant.http.post(CHAT, content=content, headers=headers).status_code == 422
+    assert kept(stack, tenant.tenant_id) == []

@@ -107,8 +107,8 @@ export class TenantPage {
     this.name.dataset.tip = `Tenant ${view.glance.name}, ${view.glance.id}.`;
     this.name.tabIndex = 0;
     this.about.textContent =
-      `${configuration.model} · mode ${configuration.mode} · strength ${configuration.strength} · ` +
-      (view.health.learned_at ? `newest weights ${ago(view.health.learned_at)}` : "nothing learned yet");
+      `${configuration.model} · ${configuration.mode} · strength ${configuration.strength} · ` +
+      (view.health.learned_at ? `learned ${ago(view.health.learned_at)}` : "nothing learned yet");
     this.stats.show(view);
     this.weights.show(weightsShown(view.weights, principals));
     this.regret.show(regretShown(view.regret));

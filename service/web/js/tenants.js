@@ -72,7 +72,7 @@ export class TenantsPage {
     this.view = view;
     const wanted = this.filter.value.trim().toLowerCase();
     const rows = view.data.filter(({ name }) => name.toLowerCase().includes(wanted));
-    this.note.textContent = view.data.length ? "Choose a tenant to see its weights, regret and users." : "";
+    this.note.textContent = view.data.length ? "Choose one to see its weights and regret." : "";
     const empty = view.data.length
       ? "No tenant has this in its name."
       : "There is no tenant yet. Make one: cage tenants create NAME, or POST /v1/tenants.";
