@@ -5,8 +5,8 @@ Real PostgreSQL with its defaults (every commit reaches the disk), Redis, one Ce
 
 - Service time: the client's time for a whole completion less `cage.decode_seconds`, which the decoder reports; the
   answer is the smallest there is, one token. Eight clients, each with the next request as soon as it has its answer,
-  and again with one request in 50 ms each.
-- Feedback: eight clients vote on distinct answers as fast as they can.
+  and again with five requests a second each.
+- Feedback: eight clients vote on distinct answers as fast as they can, and again at 200 votes a second in all.
 - Feedback to decoder: from sending a vote to the first reading of the user's weights that includes it, while four
   clients generate.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
@@ -35,12 +36,14 @@ from service.running import find_running
 
 RESULTS = Path(__file__).parent / "results" / "service.json"
 CLIENTS = 8
-REQUESTS = 100
-PAUSE_SECONDS = 0.05
-VOTES = 2000
+REQUESTS = 60
+PAUSE_SECONDS = 0.2
+VOTES = 1000
 THUMBS = 40
 MODEL = "cage-pocket"
-START_SECONDS = 120
+START_SECONDS = 300
+STEADY_PER_SECOND = 200
+SETTLING_SECONDS = 15
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:
@@ -64,6 +67,7 @@ async def ask(client: httpx.AsyncClient, user: str, max_tokens: int) -> dict[str
 async def service_times(client: httpx.AsyncClient, pause_seconds: float) -> tuple[list[float], list[str], float]:
     """Seconds outside decoding of every request, the answers' ids, and answers per second."""
     outside, ids = [], []
+    random = np.random.default_rng(0)
 
     async def use(number: int) -> None:
         for _ in range(REQUESTS):
@@ -72,21 +76,27 @@ async def service_times(client: httpx.AsyncClient, pause_seconds: float) -> tupl
             elapsed = time.perf_counter() - started
             outside.append(elapsed - answer["cage"]["decode_seconds"])
             ids.append(answer["id"])
-            await asyncio.sleep(max(0.0, pause_seconds - elapsed))
+            await asyncio.sleep(random.exponential(pause_seconds))
 
     begun = time.perf_counter()
     await asyncio.gather(*(use(number) for number in range(CLIENTS)))
     return outside, ids, len(ids) / (time.perf_counter() - begun)
 
 
-async def feedback_times(client: httpx.AsyncClient, ids: list[str]) -> tuple[list[float], float]:
-    """Seconds of every vote, and votes per second."""
-    waiting, seconds = list(ids), []
+async def feedback_times(
+    client: httpx.AsyncClient, ids: list[str], voter: str, most_per_second: float = math.inf
+) -> tuple[list[float], float]:
+    """Seconds of every vote, and votes per second; a vote that has to wait for a client waits on the clock."""
+    waiting = list(enumerate(ids))
+    seconds: list[float] = []
 
     async def vote() -> None:
         while waiting:
-            body = {"inference_id": waiting.pop(), "value": "up", "user": f"voter-{len(waiting)}"}
-            started = time.perf_counter()
+            number, answer_id = waiting.pop(0)
+            due = begun + number / most_per_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            body = {"inference_id": answer_id, "value": "up", "user": f"{voter}-{number}"}
+            started = due if math.isfinite(most_per_second) else time.perf_counter()
             (await client.post("/v1/feedback", json=body)).raise_for_status()
             seconds.append(time.perf_counter() - started)
 
@@ -191,14 +201,18 @@ async def measure() -> dict[str, Any]:
         closed, ids, rate = await service_times(client, 0.0)
         paced, more, paced_rate = await service_times(client, PAUSE_SECONDS)
         answers = (ids + more) * (1 + VOTES // len(ids + more))
-        votes, votes_per_second = await feedback_times(client, answers[:VOTES])
-        await until(lambda: learned(client))  # the flood's votes, before single ones are timed
+        votes, votes_per_second = await feedback_times(client, answers[:VOTES], "eager")
+        await until(lambda: learned(client))
+        steady, steady_per_second = await feedback_times(client, answers[:VOTES], "steady", STEADY_PER_SECOND)
+        await until(lambda: learned(client))  # the floods' votes, before single ones are timed
+        await asyncio.sleep(SETTLING_SECONDS)  # and what the tenant learns from its users
         thumbs = await feedback_to_decoder(client)
     return {
         "machine": machine(),
         "service_time_closed_loop": {**quantiles(closed), "clients": CLIENTS, "answers_per_second": rate},
         "service_time_paced": {**quantiles(paced), "clients": CLIENTS, "answers_per_second": paced_rate},
-        "feedback": {**quantiles(votes), "clients": CLIENTS, "votes_per_second": votes_per_second},
+        "feedback_closed_loop": {**quantiles(votes), "clients": CLIENTS, "votes_per_second": votes_per_second},
+        "feedback_at_200": {**quantiles(steady), "clients": CLIENTS, "votes_per_second": steady_per_second},
         "feedback_to_decoder": {**quantiles(thumbs), "generating_clients": 4},
     }
 

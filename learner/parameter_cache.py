@@ -1,6 +1,7 @@
 """The newest parameters of every scope in use, at hand in a decoder's process."""
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import redis
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 from redis.client import PubSub
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -33,6 +34,7 @@ SCOPES_PER_CHECK = 1000
 LISTEN_SECONDS = 0.25
 RECONNECT_SECONDS = 0.5
 REDIS_REST_SECONDS = 1.0
+FORGOTTEN_SCOPES = 10_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class ParameterCache:
         self._lock = threading.Lock()
         self._held: LRUCache[Scope, _Held] = LRUCache(capacity_scopes)
         self._configured: LRUCache[str, Parameters] = LRUCache(capacity_scopes)
+        self._forgotten: TTLCache[Scope, float] = TTLCache(FORGOTTEN_SCOPES, publishing.FORGOTTEN_SECONDS)
         # Counts notices, so that what was read before one is not held after it.
         self._notices = 0
         self._unchecked: deque[Scope] = deque()
@@ -127,9 +130,15 @@ class ParameterCache:
                 forgotten = [held for held in self._held if held.tenant_id == notice.tenant_id]
             for scope in forgotten:
                 self._held.pop(scope, None)
+                self._forgotten[scope] = time.monotonic()
         if self._on_forget is not None:
             for scope in forgotten:
                 self._on_forget(scope)
+
+    def was_forgotten_since(self, scope: Scope, moment_seconds: float) -> bool:
+        """Whether it was heard that this scope was erased after a moment of `time.monotonic`."""
+        with self._lock:
+            return self._forgotten.get(scope, -math.inf) >= moment_seconds
 
     def _configuration(self, tenant_id: str) -> Parameters:
         with self._lock:

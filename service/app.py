@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -54,6 +55,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.draining = False
     app.state.vote_counts = VoteCounts()
+    app.state.streams = Counter()
     errors.install(app)
     resources = (chat, feedback, generations, users, regret, tenants, principals, keys, auditing)
     for part in (*resources, dashboard, pages, reference, health):

@@ -157,7 +157,7 @@ class TokenReport(BaseModel):
 
     token: str
     base_probability: float = Field(description="Of the plain model, among the plausible tokens.")
-    probability: float = Field(description="Of the equilibrium policy.")
+    probability: float = Field(description="Of the final policy.")
     weights: dict[str, float] = Field(description="What each principal bid with, adapted to the answer so far.")
     incentives: dict[str, float] = Field(description="What each principal paid for this token.")
     reserves: dict[str, float] = Field(description="What each principal kept: it pays for tokens worth more to it.")
@@ -200,10 +200,10 @@ class CageReport(BaseModel):
     )
     sequential_regret_nats: float | None = Field(
         default=None,
-        description="Mode budgeted: the most that a principal gained while it bid and did not keep, per token.",
+        description="Regret within the answer, per token; null where weights do not adapt to the answer.",
     )
     sequential_bound_nats: float | None = Field(
-        default=None, description="Mode budgeted: what theory promises for that regret within the answer."
+        default=None, description="What theory promises for the regret within the answer, for the tokens as they came."
     )
     decode_seconds: float | None = Field(
         default=None, description="Time in the decoder, waiting for a place in the batch included."
@@ -216,7 +216,7 @@ class CageReport(BaseModel):
 
 
 class Logprob(BaseModel):
-    """A token and its log-probability under the equilibrium policy."""
+    """A token and its log-probability under the final policy."""
 
     token: str
     logprob: float

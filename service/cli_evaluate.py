@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cage_core.evaluation.comparison import Comparison, Standing
     from cage_core.evaluation.statistics import Estimate
 
-DEFAULT_METHODS = ("linear", "equilibrium", "budgeted", "maxmin")
+DEFAULT_METHODS = ("linear", "equilibrium", "balanced", "budgeted")
 
 
 def evaluate(

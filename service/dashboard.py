@@ -55,7 +55,10 @@ router.include_router(dashboard_live.router)
 VOTES_A_PAGE = 25
 
 UserPath = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Before = Annotated[str | None, Query(max_length=400, description="`older_votes` of the page before.")]
+Before = Annotated[
+    str | None,
+    Query(max_length=400, pattern=r"^[^\x00-\x1f\x7f]+$", description="`older_votes` of the page before."),
+]
 
 
 @router.get("/tenants", summary="Tenants at a glance")
@@ -100,8 +103,9 @@ def read_user(
     """The weights are the decoder's own; votes come a page at a time, the newest first."""
     scope = Scope(caller.tenant_id, user_id)
     during = figures.TimeRange(datetime.fromtimestamp(0, UTC), datetime.now(UTC))
-    votes = series.votes_of_user(session, scope, _place(before), VOTES_A_PAGE)
+    # Before the session is used: a request that holds a connection waits for no second.
     parameters = services.parameters.get(scope)
+    votes = series.votes_of_user(session, scope, _place(before), VOTES_A_PAGE)
     return UserView(
         user=user_id,
         weights=dict(zip(parameters.principals, parameters.weights, strict=True)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -18,9 +19,9 @@ from redis.exceptions import RedisError
 
 from learner.errors import LearnerError
 from learner.parameters import Parameters
-from learner.publishing import CHANNEL
+from learner.publishing import CHANNEL, Notice, read_announcement
 from service.dependencies import ServicesDep
-from service.errors import ServiceError
+from service.errors import ServiceError, TooManyStreams
 from service.security import Caller, OperateCaller, TenantHeader, bearer, get_caller
 from service.services import Services
 
@@ -30,6 +31,8 @@ router = APIRouter()
 _LISTEN_SECONDS = 0.5
 _CHECK_KEY_SECONDS = 1.0
 _KEEP_ALIVE = ": keep-alive\n\n"
+STREAMS_OF_A_KEY = 20
+"""Open at once in a process; each takes a connection to Redis."""
 
 
 class Learned(BaseModel):
@@ -58,6 +61,24 @@ class Learned(BaseModel):
         )
 
 
+async def _take_a_place(request: Request, caller: OperateCaller) -> AsyncIterator[None]:
+    """Hold one of the key's streams.
+
+    Raises:
+        TooManyStreams: all of them are open.
+    """
+    held: Counter[str] = request.app.state.streams
+    if held[caller.key.id] >= STREAMS_OF_A_KEY:
+        raise TooManyStreams(f"this key has {STREAMS_OF_A_KEY} streams open; close one, then try again")
+    held[caller.key.id] += 1
+    try:
+        yield
+    finally:
+        held[caller.key.id] -= 1
+        if not held[caller.key.id]:
+            del held[caller.key.id]
+
+
 @router.get(
     "/events",
     summary="What is learned, as it is learned",
@@ -68,6 +89,7 @@ async def stream_events(
     services: ServicesDep,
     request: Request,
     caller: OperateCaller,
+    place: Annotated[None, Depends(_take_a_place, scope="request")],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     named_tenant: TenantHeader = None,
 ) -> StreamingResponse:
@@ -121,10 +143,11 @@ async def _announcements(services: Services, caller: Caller) -> AsyncIterator[st
 def _line(body: bytes, caller: Caller) -> str:
     """The event that an announcement makes; empty for what is not the caller's."""
     try:
-        parameters = Parameters.from_json(body)
+        parameters = read_announcement(body)
     except ValueError:
-        logger.exception("an announcement could not be read")
+        # Without the cause: it would quote what was said.
+        logger.error("an announcement could not be read")
         return ""
-    if caller.tenant_id not in (None, parameters.tenant_id):
+    if isinstance(parameters, Notice) or caller.tenant_id not in (None, parameters.tenant_id):
         return ""
     return f"event: learned\ndata: {Learned.of(parameters, datetime.now(UTC)).model_dump_json()}\n\n"

@@ -20,6 +20,8 @@ From = Annotated[AwareDatetime | None, Query(alias="from", description="Start; l
 To = Annotated[AwareDatetime | None, Query(alias="to", description="End; left out, now.")]
 Points = Annotated[int, Query(ge=2, le=300, description="Points of a series, at most.")]
 
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""Nothing is on record outside of this, and calendars end somewhere."""
 MOST_STEPS = 60
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEPS_SECONDS = (
@@ -54,8 +56,10 @@ def time_range(session: Session, tenant_id: str | None, start: datetime | None, 
     """The range that is asked for; without a start, since the first answer.
 
     Raises:
-        InvalidBody: it ends before it starts.
+        InvalidBody: it ends before it starts, or is not of this age.
     """
+    if any(not EARLIEST <= moment <= LATEST for moment in (start, end) if moment is not None):
+        raise InvalidBody(f"'from' and 'to' are years from {EARLIEST.year} to {LATEST.year}", "from")
     found = all_of_time(session, tenant_id, end or datetime.now(UTC)) if start is None else None
     asked = found or TimeRange(start or datetime.now(UTC), end or datetime.now(UTC))
     if asked.start >= asked.end:

@@ -40,11 +40,13 @@ class Plan:
     """Everything an answer depends on, fixed before its first token: nothing changes inside an answer.
 
     Attributes:
+        begun_seconds: by `time.monotonic`.
         explained: whether the answer says who moved each of its tokens.
     """
 
     id: str
     created: int
+    begun_seconds: float
     caller: TenantCaller
     user_id: str | None
     parameters: Parameters
@@ -58,7 +60,9 @@ class Plan:
         return tuple(self if index == 0 else self._like(index) for index in range(times))
 
     def _like(self, index: int) -> Plan:
-        sampling = replace(self.request.sampling, seed=self.request.sampling.seed + index)
+        # The largest seed is followed by the smallest: the store takes 64 bits.
+        seed = (self.request.sampling.seed + index + 2**63) % 2**64 - 2**63
+        sampling = replace(self.request.sampling, seed=seed)
         return replace(self, id=f"{self.id}-{index}", request=replace(self.request, sampling=sampling))
 
     def report(self, answer: Answer | None = None) -> CageReport:
@@ -99,7 +103,7 @@ def plan(services: Services, caller: TenantCaller, body: ChatRequest, request: R
         RateLimited: a limit of requests or tokens is reached.
         InvalidDecodeRequest: the prompt does not fit.
     """
-    model = services.engine.model
+    begun_seconds, model = time.monotonic(), services.engine.model
     if body.model != model.name:
         raise UnknownModel(f"model {body.model!r} is not served here; this server has {model.name!r}", "model")
     _check_length(services, body)
@@ -120,6 +124,7 @@ def plan(services: Services, caller: TenantCaller, body: ChatRequest, request: R
     return Plan(
         id="chatcmpl-" + secrets.token_urlsafe(18),
         created=int(time.time()),
+        begun_seconds=begun_seconds,
         caller=caller,
         user_id=body.user,
         parameters=parameters,
@@ -281,7 +286,7 @@ def _log(services: Services, planned: Plan, answer: Answer) -> None:
     )
     try:
         with services.database.session(planned.caller.tenant_id) as session:
-            if may_be_logged(session, parameters):
+            if may_be_logged(session, parameters) and not _was_erased(services, planned):
                 add_generation(session, generation)
                 words = transcript_of(planned.id, planned.caller.tenant, planned.messages, answer, now)
                 if words is not None:
@@ -291,3 +296,9 @@ def _log(services: Services, planned: Plan, answer: Answer) -> None:
             raise
         raise UnknownTenant("this tenant was deleted while the answer was being made") from error
     services.metrics.on_answer(answer, parameters)
+
+
+def _was_erased(services: Services, planned: Plan) -> bool:
+    """Whether the user was erased since: of one of whom nothing was learned the store cannot tell."""
+    scope = Scope(planned.caller.tenant_id, planned.user_id)
+    return planned.user_id is not None and services.parameters.was_forgotten_since(scope, planned.begun_seconds)

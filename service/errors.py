@@ -136,6 +136,13 @@ class TooManyGenerations(ServiceError):
     retry_after_seconds = 1
 
 
+class TooManyStreams(ServiceError):
+    """A key has as many streams of events open as it may."""
+
+    status, type, code = 429, "rate_limit_error", "too_many_streams"
+    retry_after_seconds = 5
+
+
 class IdempotencyKeyReused(ServiceError):
     """An `Idempotency-Key` came with another request than the first time."""
 

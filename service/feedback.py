@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from learner.store.feedback import VoteReceipt, get_feedback, record_vote, retract_vote
 from learner.store.generations import get_generation
 from learner.store.models import Feedback
-from learner.tasks import enqueue_learning
 from service.chat_schemas import UserId
 from service.dependencies import ServicesDep
 from service.idempotency import Idempotent
@@ -130,7 +129,7 @@ def retract_feedback(
         view = _view(get_feedback(session, caller.tenant_id, feedback_id))
     request.state.end_user = voter
     if not receipt.duplicate:
-        enqueue_learning(receipt.scope)
+        services.announcer.announce(receipt.scope)
     return view
 
 
@@ -160,7 +159,7 @@ def _record(
         )
     if not receipt.duplicate:
         services.metrics.feedback.labels(_NAMES[vote.value]).inc()
-        enqueue_learning(receipt.scope)
+        services.announcer.announce(receipt.scope)
     return receipt
 
 

@@ -32,6 +32,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, Header, Request, Response
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,6 +40,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from learner.store.database import Database
 from learner.store.idempotency import claim, finish, release
 from learner.store.models import IdempotentRequest
+from service.chat_schemas import UserId
 from service.dependencies import ServicesDep
 from service.errors import IdempotencyKeyReused, InvalidBody, RequestUnderWay
 from service.sealing import Seal
@@ -51,6 +53,7 @@ HEADER = "Idempotency-Key"
 WAIT_SECONDS = 1.5
 _PAUSE_SECONDS = 0.1
 _CLAIM = "idempotency_claim"
+_USER = TypeAdapter[str](UserId)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -89,7 +92,8 @@ class _Claim:
         with database.session(self.tenant_id) as session:
             if 200 <= status < 300:
                 sealed = self.seal.close(body)
-                finish(session, owner, self.key, self.claimed_at, status, sealed, user_id or self.user_id)
+                late = user_id if self.user_id is None else None
+                finish(session, owner, self.key, self.claimed_at, status, sealed, late)
             else:
                 release(session, owner, self.key, self.claimed_at)
 
@@ -114,27 +118,28 @@ async def _idempotent(services: ServicesDep, caller: AnyCaller, request: Request
     fingerprint = seal.fingerprint(request.method.encode(), target.encode(), content)
     # A client's key may be made of anything, a user's name too.
     key = hashlib.sha256(given.encode()).hexdigest()
+    user_id = _user(request, body)
     until = time.monotonic() + WAIT_SECONDS
     while True:
         now = datetime.now(UTC)
-        before = await run_in_threadpool(_claimed_before, services, caller.tenant_id, key, fingerprint, now)
+        before = await run_in_threadpool(_claimed_before, services, caller.tenant_id, key, fingerprint, now, user_id)
         if before is None:
             break
         _replay(before, fingerprint, seal)
         if time.monotonic() >= until:
             raise RequestUnderWay("the same request is still being answered; ask again for its answer")
         await asyncio.sleep(_PAUSE_SECONDS)
-    setattr(request.state, _CLAIM, _Claim(caller.tenant_id, key, seal, now, _user(request, body)))
+    setattr(request.state, _CLAIM, _Claim(caller.tenant_id, key, seal, now, user_id))
 
 
 Idempotent = Depends(_idempotent)
 
 
 def _claimed_before(
-    services: Services, tenant_id: str | None, key: str, fingerprint: str, now: datetime
+    services: Services, tenant_id: str | None, key: str, fingerprint: str, now: datetime, user_id: str | None
 ) -> IdempotentRequest | None:
     with services.database.session(tenant_id) as session:
-        return claim(session, tenant_id or "", key, fingerprint, now)
+        return claim(session, tenant_id or "", key, fingerprint, now, user_id)
 
 
 def _replay(before: IdempotentRequest, fingerprint: str, seal: Seal) -> None:
@@ -159,7 +164,10 @@ def _parsed(content: bytes) -> dict[str, Any]:
 def _user(request: Request, body: dict[str, Any]) -> str | None:
     """Whose answer this will be. What erases a user must not leave the name behind."""
     named = body.get("user") or (request.path_params.get("user_id") if request.method != "DELETE" else None)
-    return named if isinstance(named, str) else None
+    try:
+        return _USER.validate_python(named, strict=True)
+    except ValidationError:
+        return None  # the endpoint refuses it, so that nothing is kept
 
 
 class IdempotentOutcomes:

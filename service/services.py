@@ -17,6 +17,7 @@ from learner.redis_connection import connect
 from learner.relearning import relearn
 from learner.store.database import Database
 from learner.store.tenants import CatalogueEntry, feature_scales, register_principals
+from service.announcer import Announcer
 from service.caller_cache import CallerCache
 from service.installation_metrics import InstallationMetrics
 from service.limits import Limits
@@ -38,6 +39,7 @@ class Services:
     limits: Limits
     shares: Shares
     callers: CallerCache
+    announcer: Announcer
 
     @classmethod
     def start(cls, settings: ServiceSettings) -> Self:
@@ -74,11 +76,23 @@ class Services:
         parameters.start()
         engine.start()
         limits = Limits(settings, settings.redis_url, metrics.registry)
-        return cls(settings, database, client, parameters, engine, metrics, limits, Shares(settings), CallerCache())
+        return cls(
+            settings,
+            database,
+            client,
+            parameters,
+            engine,
+            metrics,
+            limits,
+            Shares(settings),
+            CallerCache(),
+            Announcer(),
+        )
 
     def stop(self) -> None:
         """Stop decoding and following; close every connection."""
         self.engine.stop()
+        self.announcer.stop()
         self.parameters.stop()
         self.limits.close()
         self.redis.close()

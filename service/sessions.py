@@ -18,5 +18,9 @@ def get_session(services: ServicesDep, caller: AnyCaller) -> Iterator[Session]:
         yield session
 
 
+AT_ONCE = 4
+"""Requests with such a transaction. Between their steps they hold a connection and wait for a thread, while all threads
+may be held by requests that wait for a connection: so they must be fewer than the pool has connections."""
+
 # The scope makes the commit happen before the response is sent: a commit that fails must not follow a 201.
-SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+SessionDep = Annotated[Session, Depends(get_session, scope="function", max_concurrency=AT_ONCE)]

@@ -119,4 +119,4 @@ class ServiceSettings(HttpSettings, ModelSettings, LimitSettings, LearnerSetting
 
     default_max_tokens: PositiveInt = 160
     default_strength: NonNegativeFloat = 3.0
-    default_mode: Literal["equilibrium", "linear", "base"] = "equilibrium"
+    default_mode: Literal["balanced", "budgeted", "linear", "equilibrium", "base"] = "linear"

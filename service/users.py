@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from learner.erasing import erase_user
 from learner.exporting import export_user
 from learner.learning import learn
+from learner.parameters import Parameters
 from learner.scope import Scope
 from learner.store.feedback import expire_votes
 from learner.store.identifiers import new_id
@@ -21,10 +22,10 @@ from learner.store.users import list_users, user_counts, versions, votes_of_vers
 from service.auditing import audit
 from service.chat_schemas import UserId
 from service.dependencies import ServicesDep
+from service.exports import Export, ExportPlace
 from service.forgetting import clear_user, put_to_use
 from service.idempotency import Idempotent
 from service.security import ReadCaller, UserOperateCaller
-from service.services import Services
 from service.sessions import SessionDep
 from service.user_schemas import (
     ErasureProof,
@@ -61,10 +62,11 @@ def read_users(
     )
 
 
-@router.get("/{user_id}/weights", summary="A user's weights and their regret")
+@router.get("/{user_id:path}/weights", summary="A user's weights and their regret")
 def read_weights(services: ServicesDep, session: SessionDep, caller: ReadCaller, user_id: UserPath) -> WeightsView:
     """Answered from the decoder's own parameters: what is shown is what the next answer uses."""
-    return _weights(services, session, Scope(caller.tenant_id, user_id))
+    scope = Scope(caller.tenant_id, user_id)
+    return _weights(session, scope, services.parameters.get(scope))
 
 
 @router.get("/{user_id:path}/history", summary="How a user's weights came about")
@@ -92,14 +94,9 @@ def read_history(
     response_class=StreamingResponse,
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
 )
-def read_export(services: ServicesDep, caller: ReadCaller, user_id: UserPath) -> StreamingResponse:
+def read_export(services: ServicesDep, caller: ReadCaller, user_id: UserPath, place: ExportPlace) -> StreamingResponse:
     """Answers, words, votes, weights and regret, as one JSON document that is sent piece by piece."""
-    pieces = export_user(services.database, Scope(caller.tenant_id, user_id), datetime.now(UTC))
-    return StreamingResponse(
-        pieces,
-        media_type="application/json",
-        headers={"Content-Disposition": 'attachment; filename="user.json"', "Cache-Control": "no-store"},
-    )
+    return Export(export_user(services.database, Scope(caller.tenant_id, user_id), datetime.now(UTC)))
 
 
 @router.post("/{user_id:path}/reset", summary="Forget what was learned of a user", dependencies=[Idempotent])
@@ -112,16 +109,18 @@ def reset_user(services: ServicesDep, caller: UserOperateCaller, request: Reques
     outcome = learn(services.database, scope, services.settings, now)
     if outcome is not None:
         put_to_use(services, outcome.parameters)
+    parameters = services.parameters.get(scope)
     with services.database.session(caller.tenant_id) as session:
-        return ResetReport(receipt=receipt, forgotten_votes=forgotten, weights=_weights(services, session, scope))
+        return ResetReport(receipt=receipt, forgotten_votes=forgotten, weights=_weights(session, scope, parameters))
 
 
 @router.get("/{user_id:path}", summary="One user")
 def read_user(services: ServicesDep, session: SessionDep, caller: ReadCaller, user_id: UserPath) -> UserState:
     """What is stored of it, and the weights in use."""
     scope = Scope(caller.tenant_id, user_id)
+    parameters = services.parameters.get(scope)
     counts = UserSummary.of(user_counts(session, scope))
-    return UserState(**counts.model_dump(), weights=_weights(services, session, scope))
+    return UserState(**counts.model_dump(), weights=_weights(session, scope, parameters))
 
 
 @router.delete("/{user_id:path}", summary="Erase a user", dependencies=[Idempotent])
@@ -145,8 +144,8 @@ def erase(services: ServicesDep, caller: UserOperateCaller, request: Request, us
     return ErasureProof.model_validate({**proof, "receipt": receipt, "erased_at": now, "cleared": dict(cleared)})
 
 
-def _weights(services: Services, session: Session, scope: Scope) -> WeightsView:
-    parameters = services.parameters.get(scope)
+def _weights(session: Session, scope: Scope, parameters: Parameters) -> WeightsView:
+    """Parameters are looked up before the session is used: a request that holds a connection waits for no second."""
     points = regret_series(session, scope, 1)
     return WeightsView(
         user=scope.user_key,

@@ -30,7 +30,7 @@ def costs(lab: Laboratory, size: Size) -> list[dict[str, Any]]:
     forward = base.seconds / float(base.grid("num_tokens").sum())
     found = [(name, _seconds(METHODS[name].policy(weights, _STRENGTH), games)) for name in _TIMED]
     few = [_first(each) for each in games[:4]]
-    found.append(("published", _seconds(published_policy(weights, 1.0), few, repeats=1)))
+    found.append(("published", _seconds(published_policy(weights, 1.0), few, repeats=3)))
     return [
         {"method": name, "microseconds": 1e6 * seconds, "share_of_forward": seconds / forward}
         for name, seconds in found

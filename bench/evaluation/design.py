@@ -14,8 +14,8 @@ MIDDLE_NATS = 0.05
 # Development prompts end before this number; no table uses them.
 FIRST_EVALUATED = 230
 SEED = 10_000
-FRONT_METHODS = ("linear", "soups", "maxmin", "equilibrium", "committed", "theorem3", "budgeted")
-SEQUENTIAL = ("budgeted", "nash", "balanced", "budgeted-equilibrium")
+FRONT_METHODS = ("linear", "soups", "maxmin", "equilibrium", "committed", "theorem3", "budgeted", "balanced")
+FURTHER_METHODS = ("nash", "budgeted-equilibrium")
 THREE = ("detail", "caution", "warmth")
 HEAT_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _STARTS = {"linear": 1.2, "soups": 1.2, "theorem3": 8.0, "maxmin": 1.5, "budgeted": 1.8}

@@ -18,7 +18,8 @@ _TEMPERATURES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 _SHOWN = {
     "linear": ("linear blending", "#1b6ca8"),
     "equilibrium": ("equilibrium, token by token", "#d1495b"),
-    "budgeted": ("budgeted game", "#2a9d54"),
+    "balanced": ("balanced game over the answer", "#2a9d54"),
+    "budgeted": ("budgeted game over the answer", "#7ab55c"),
     "maxmin": ("max–min mixture", "#8d6cab"),
     "soups": ("rewarded soups", "#e09f3e"),
 }

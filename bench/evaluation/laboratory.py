@@ -23,7 +23,7 @@ from cage_core.principals.catalogue import find_principals
 MAX_TOKENS = 160
 OBJECTIVES = tuple(SCORERS)
 RIVALS = ("base", "soups", "best-of-n", "published")
-_CONTEXT_TOKENS = 224
+CONTEXT_TOKENS = 224
 _ROWS = 600
 _PROMPTS_DRAWN, _PROMPT_SEED = 3000, 77
 _CONTEXT_QUESTIONS = Questions(first=0, count=12, seed=0)
@@ -47,7 +47,7 @@ def asked(questions: Questions) -> list[Question]:
 def decoder_of(principals: tuple[str, ...]) -> Decoder:
     """The pocket model with these principals only: every adapter costs every row."""
     found = [p for p in find_principals(POCKET_DIR / "principals") if p.name in principals]
-    return Decoder(LanguageModel(POCKET_DIR, found, longest_tokens=_CONTEXT_TOKENS), principals, MAX_TOKENS)
+    return Decoder(LanguageModel(POCKET_DIR, found, longest_tokens=CONTEXT_TOKENS), principals, MAX_TOKENS)
 
 
 class Laboratory:
@@ -128,7 +128,7 @@ def _reserves(decoder: Decoder, cell: Cell) -> dict[tuple[float, ...], list[floa
 
 def _soup(cell: Cell, weights: tuple[float, ...], questions: list[Question]) -> Iterator[DecodedAnswer]:
     factors = [cell.strength * weight for weight in weights]
-    decoder = Decoder(soup_model(POCKET_DIR, cell.principals, factors, _CONTEXT_TOKENS), ["soup"], MAX_TOKENS)
+    decoder = Decoder(soup_model(POCKET_DIR, cell.principals, factors, CONTEXT_TOKENS), ["soup"], MAX_TOKENS)
     for batch in _batches(questions, 1):
         yield from decoder.decode(batch, METHODS["linear"].policy(weight_rows([[1.0]] * len(batch)), 1.0))
 

@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from bench.evaluation.cells import Cell, Outcome
+from bench.evaluation.certificates import certificates
 from bench.evaluation.costs import costs
 from bench.evaluation.design import (
     BUDGETS_NATS,
     FRONT_METHODS,
+    FURTHER_METHODS,
     HEAT_STRENGTHS,
     MIDDLE_NATS,
-    SEQUENTIAL,
     THREE,
     Matched,
     Size,
@@ -30,6 +31,7 @@ from bench.evaluation.laboratory import OBJECTIVES, Laboratory
 from bench.evaluation.rows import kl_of, mean_estimate, ratio, row, scores_of
 
 Result = dict[str, Any]
+CLAIMED = ("balanced", "budgeted")
 
 
 def fronts_of_two(lab: Laboratory, size: Size) -> list[Result]:
@@ -43,7 +45,7 @@ def fronts_of_two(lab: Laboratory, size: Size) -> list[Result]:
 def fronts_of_more(lab: Laboratory, size: Size) -> list[Result]:
     """Three and four objectives on a coarse grid, at the middle budget."""
     questions = evaluated(size.few_prompts)
-    methods = (*FRONT_METHODS, *(name for name in SEQUENTIAL if name not in FRONT_METHODS))
+    methods = (*FRONT_METHODS, *FURTHER_METHODS)
     return [
         _front(lab, Cell("base", names, few_weights(len(names)), questions, 0.0), methods, (MIDDLE_NATS,))
         for names in (THREE, OBJECTIVES)
@@ -66,37 +68,39 @@ def worst_of_four(lab: Laboratory, size: Size) -> Result:
     """Expected worst objective at equal weights: games over the answer against token methods."""
     cell = Cell("base", OBJECTIVES, (even(4),), evaluated(size.worst_prompts), 0.0)
     base = lab.outcome(cell)
-    tokens = list(at_budgets(lab, cell, ("linear", "equilibrium", "budgeted"), BUDGETS_NATS))
-    others = list(at_budgets(lab, cell, ("nash", "balanced", "budgeted-equilibrium", "maxmin"), (MIDDLE_NATS,)))
+    tokens = list(at_budgets(lab, cell, ("linear", "equilibrium", *CLAIMED), BUDGETS_NATS))
+    others = list(at_budgets(lab, cell, (*FURTHER_METHODS, "maxmin"), (MIDDLE_NATS,)))
     linear = {m.budget_nats: m.outcome for m in tokens if m.outcome.cell.method == "linear"}
     rows = [row(Matched(None, base, None), None)]
     rows += [row(m, None if m.outcome.cell.method == "linear" else linear[m.budget_nats]) for m in (*tokens, *others)]
-    budgeted = [m for m in tokens if m.outcome.cell.method == "budgeted"]
     return {
         "rows": [asdict(each) for each in rows],
-        "claims": [_claim(lab, cell, base, linear[m.budget_nats], m) for m in budgeted],
+        "claims": {
+            name: [_claim(lab, cell, base, linear[m.budget_nats], m) for m in tokens if m.outcome.cell.method == name]
+            for name in CLAIMED
+        },
     }
 
 
-def _claim(lab: Laboratory, cell: Cell, base: Outcome, linear: Outcome, budgeted: Matched) -> Result:
-    """The budgeted game against linear blending at equal KL, and at equal mean score."""
+def _claim(lab: Laboratory, cell: Cell, base: Outcome, linear: Outcome, game: Matched) -> Result:
+    """A game over the answer against linear blending at equal KL, and at equal mean score."""
     base_mean = float(base.grid("scores").mean())
-    mean = float(budgeted.outcome.grid("scores").mean())
+    mean = float(game.outcome.grid("scores").mean())
     alike = at_mean_score(lab, replace(cell, method="linear"), mean, base_mean, linear.cell.strength / 2)
     return {
-        "budget_nats": budgeted.budget_nats,
-        "kl_nats": {"linear": linear.kl_nats, "budgeted": budgeted.outcome.kl_nats, "at_equal_mean": alike.kl_nats},
+        "budget_nats": game.budget_nats,
+        "kl_nats": {"linear": linear.kl_nats, "game": game.outcome.kl_nats, "at_equal_mean": alike.kl_nats},
         "mean": {
             "linear": float(linear.grid("scores").mean()),
-            "budgeted": mean,
+            "game": mean,
             "at_equal_mean": float(alike.grid("scores").mean()),
         },
         "worst": {
             name: float(scores_of(each).min(-1).mean())
-            for name, each in (("linear", linear), ("budgeted", budgeted.outcome), ("at_equal_mean", alike))
+            for name, each in (("linear", linear), ("game", game.outcome), ("at_equal_mean", alike))
         },
-        "ratio_at_equal_kl": asdict(ratio(budgeted.outcome, linear)),
-        "ratio_at_equal_mean": asdict(ratio(budgeted.outcome, alike)),
+        "ratio_at_equal_kl": asdict(ratio(game.outcome, linear)),
+        "ratio_at_equal_mean": asdict(ratio(game.outcome, alike)),
     }
 
 
@@ -160,5 +164,6 @@ PARTS: Mapping[str, Callable[[Laboratory, Size], Any]] = MappingProxyType(
         "strengths": strengths,
         "published": published,
         "cost": costs,
+        "certificates": certificates,
     }
 )

@@ -74,17 +74,17 @@ def _arrow(row: Mapping[str, Any], name: str) -> str:
 
 
 def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
-    """The budgeted game against linear blending at equal KL and at equal mean score."""
+    """A game over the answer against linear blending at equal KL and at equal mean score."""
     lines = [
-        "| KL budget | KL: linear, budgeted | mean score: linear, budgeted | worst: linear | worst: budgeted "
+        "| KL budget | KL: linear, game | mean score: linear, game | worst: linear | worst: game "
         "| ratio at equal KL | linear at the same mean: mean, worst | ratio at equal mean |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for claim in claims:
         kl, mean, worst = claim["kl_nats"], claim["mean"], claim["worst"]
         lines.append(
-            f"| {claim['budget_nats']:g} | {kl['linear']:.4f}, {kl['budgeted']:.4f} "
-            f"| {mean['linear']:.3f}, {mean['budgeted']:.3f} | {worst['linear']:.3f} | {worst['budgeted']:.3f} "
+            f"| {claim['budget_nats']:g} | {kl['linear']:.4f}, {kl['game']:.4f} "
+            f"| {mean['linear']:.3f}, {mean['game']:.3f} | {worst['linear']:.3f} | {worst['game']:.3f} "
             f"| {interval(claim['ratio_at_equal_kl'], 2)} | {mean['at_equal_mean']:.3f}, {worst['at_equal_mean']:.3f} "
             f"| {interval(claim['ratio_at_equal_mean'], 2)} |"
         )
@@ -115,6 +115,17 @@ def alone_table(results: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         f"| {r['principal']} | {r['strength']:.2f} | {r['kl_nats']:.4f} | {interval(r['gain'], 2)} "
         f"| {r['ended_share']:.1%} | {r['repeating_share']:.0%} |"
+        for r in results
+    ]
+    return "\n".join(lines)
+
+
+def certificates_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Regret within the answer and its bound."""
+    lines = ["| method | answers | mean regret | largest | mean bound | beyond their bound |", "|---" * 6 + "|"]
+    lines += [
+        f"| {title(r['method'])} | {r['answers']} | {r['mean_regret_nats']:.3f} | {r['largest_regret_nats']:.3f} "
+        f"| {r['mean_bound_nats']:.3f} | {r['beyond_bound']} |"
         for r in results
     ]
     return "\n".join(lines)

@@ -15,11 +15,11 @@ from cage_core.engine.prefixes import PrefixStore
 from cage_core.engine.request import Answer, DecodeRequest, Event, EventSink, Failed, Finished, Steering
 from cage_core.engine.sequence import Sequence
 from cage_core.errors import EngineFull, EngineStopped, InvalidDecodeRequest
-from cage_core.sequential import BUDGETED
+from cage_core.sequential import BALANCED, BUDGETED
 
 log = logging.getLogger(__name__)
 
-_WITH_KL_BUDGET = ("equilibrium", "linear", BUDGETED)
+_WITH_KL_BUDGET = ("equilibrium", "linear", BALANCED, BUDGETED)
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from cage_core.engine.llama import compile_loops
 from cage_core.engine.sequence import Sequence, TokenGame
 from cage_core.equilibrium import solve_equilibrium
 from cage_core.game import Game
-from cage_core.sequential import BUDGETED
+from cage_core.sequential import BALANCED, BUDGETED
 
 # Agent temperature of each mode, payoff units, at strength 1. Temperature and strength are one degree of freedom
 # (scaling both changes nothing), so strength is what users set, and these make one unit of it comparable between
 # modes: docs/decisions/0003-strength-and-temperature.md.
-MODES = {"equilibrium": 0.5, "committed": 0.5, "linear": 1.0, "base": 1.0, BUDGETED: 1.0}
+MODES = {"equilibrium": 0.5, "committed": 0.5, "linear": 1.0, "base": 1.0, BALANCED: 1.0, BUDGETED: 1.0}
 
-# The budgeted game is played over the answer, with its weights; its tokens are linear blending's.
-_TOKEN_METHODS = {BUDGETED: "linear"}
+# These games are played over the answer, with its weights; their tokens are linear blending's.
+_TOKEN_METHODS = {BALANCED: "linear", BUDGETED: "linear"}
 
 # Beyond this factor a policy does not change any more, but its payoffs lose digits.
 _STRONGEST = 1000.0

@@ -22,7 +22,7 @@ class Steering:
         strength: factor on all payoffs; at 1 a principal alone steers about as far as its own model would.
         mode: how the principals combine, a key of `cage_core.engine.games.MODES`.
         balance: how much weights adapt within the answer towards principals that it has served least, per nat of
-            running advantage; 0 leaves them as they are. Mode "budgeted" adapts them by itself and reads no balance.
+            running advantage; 0 leaves that to the mode. "balanced" has a rate of its own; "budgeted" reads none.
         kl_budget_nats: KL of every token's policy to the plain model, instead of a fixed strength; tokens on which
             the principals cannot spend it get the most they can.
         reserves: principal name -> reserve, payoff units; the bids of mode "committed", unread in others.
@@ -154,8 +154,8 @@ class Answer:
             feature scale. Order of `principals`.
         largest_gap, mean_gap: certified equilibrium gap over the tokens, payoff units.
         mean_kl_nats: mean KL of the final policy to the base, per token.
-        sequential_regret_nats, sequential_bound_nats: mode "budgeted": regret within the answer, per token, and what
-            theory promises for it (docs/paper.md, eq. 4); None in other modes.
+        sequential_regret_nats, sequential_bound_nats: regret within the answer, per token, and what theory promises for
+            it (docs/paper.md, eq. 4 and 5); None where weights do not adapt.
         seconds: from submission to the last token, waiting for rows included.
         solver_seconds: this answer's share of the time in which games were put together and solved.
         contexts: a uniform sample of the answer's token games.

@@ -28,7 +28,7 @@ from cage_core.engine.request import (
 )
 from cage_core.engine.text import TextStream
 from cage_core.errors import CageError
-from cage_core.sequential import BUDGETED, BudgetLedger, Floats, balanced_weights, budgeted_weights
+from cage_core.sequential import Floats, answer_game
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Sequence:
         self._randomness = np.random.Generator(np.random.Philox(key=request.sampling.seed % 2**64))
         self._weights = np.array(list(request.steering.weights.values()))
         self._moments = _Moments.zero(len(self.principals))
-        self._ledger = BudgetLedger.empty(len(self.principals)) if request.steering.mode == BUDGETED else None
+        self._game = answer_game(request.steering.mode, self._weights, request.steering.balance)
         self._feature_scales = np.array(feature_scales)
         self._contexts: list[TokenContext] = []
         self._num_contested = 0
@@ -121,12 +121,7 @@ class Sequence:
 
     def _adapted_weights(self) -> Floats:
         """[principals] preference weights, adapted to what the answer has given each principal so far."""
-        steering = self.request.steering
-        if steering.mode == BUDGETED:
-            return budgeted_weights(self._weights, self._moments.advantages)
-        if steering.balance:
-            return balanced_weights(self._weights, self._moments.advantages, steering.balance)
-        return self._weights
+        return self._weights if self._game is None else self._game.bids
 
     def given_reserves(self) -> list[float]:
         """The reserves that came with the request, in the order of its principals."""
@@ -162,7 +157,7 @@ class Sequence:
             self._deliver(Failed(error))
 
     def _answer(self) -> Answer:
-        moments, ledger, num_tokens = self._moments, self._ledger, max(len(self.tokens), 1)
+        moments, game, num_tokens = self._moments, self._game, max(len(self.tokens), 1)
         features = moments.advantages / num_tokens / self._feature_scales
         return Answer(
             text=self._text.text,
@@ -174,8 +169,8 @@ class Sequence:
             largest_gap=moments.largest_gap,
             mean_gap=moments.gaps / num_tokens,
             mean_kl_nats=moments.kl_nats / num_tokens,
-            sequential_regret_nats=None if ledger is None else ledger.regret_nats(self._weights) / num_tokens,
-            sequential_bound_nats=None if ledger is None else ledger.bound_nats(self._weights) / num_tokens,
+            sequential_regret_nats=None if game is None else game.regret_nats / num_tokens,
+            sequential_bound_nats=None if game is None else game.bound_nats / num_tokens,
             seconds=time.monotonic() - self._submitted_seconds,
             solver_seconds=self.solver_seconds,
             contexts=tuple(self._contexts),
@@ -222,8 +217,8 @@ class Sequence:
         if self.request.traced:
             self._traces.append(self._trace(game, chosen))
         self._moments = self._moments.plus(advantages, game.gap, kl_nats)
-        if self._ledger is not None:
-            self._ledger = self._ledger.after(advantages, self._weights)
+        if self._game is not None:
+            self._game = self._game.after(advantages)
         if len(policy) > 1:
             context = TokenContext(tuple(base_log_probs.tolist()), tuple(map(tuple, rewards.tolist())))
             self._sample_context(context)

@@ -68,7 +68,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "maxmin": _method("max–min mixture (RMOD)", "maxmin"),
         "budgeted": _method("budgeted game over the answer", "linear", budgeted_weights),
         "nash": _method("Nash bargaining over the answer", "linear", nash_weights),
-        "balanced": _method("multiplicative weights over the answer", "linear", balanced_weights),
+        "balanced": _method("balanced game over the answer (multiplicative weights)", "linear", balanced_weights),
         "budgeted-equilibrium": _method("budgeted, on equilibrium tokens", "equilibrium", budgeted_weights),
     }
 )

@@ -51,12 +51,11 @@ def record_vote(
         raise UnknownGeneration(f"no generation has the id {generation_id!r}")
     scope = Scope(tenant_id, user_id if user_id is not None else generation.user_id)
 
+    # Most votes are first votes.
+    feedback_id = _insert(session, scope, generation_id, value, comment, tags, now)
+    if feedback_id is not None:
+        return VoteReceipt(feedback_id, duplicate=False, scope=scope)
     before = _vote_of(session, generation_id, scope)
-    if before is None:
-        feedback_id = _insert(session, scope, generation_id, value, comment, tags, now)
-        if feedback_id is not None:
-            return VoteReceipt(feedback_id, duplicate=False, scope=scope)
-        before = _vote_of(session, generation_id, scope)
     if before is None:
         raise UnknownGeneration(f"generation {generation_id!r} is being erased")
     duplicate = before.value == value and before.expired_at is None and not before.implied
@@ -88,7 +87,7 @@ def _insert(
     tags: Sequence[str],
     now: datetime,
 ) -> str | None:
-    """Insert a first vote; None when a concurrent request was faster."""
+    """Insert a first vote; None when there is one already."""
     return session.scalar(
         postgresql.insert(Feedback)
         .values(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, tuple_, update
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session, defer, load_only
 
 from learner.errors import InvalidGeneration, UnknownGeneration
 from learner.scope import Scope
@@ -54,9 +54,10 @@ def get_generation(session: Session, tenant_id: str, generation_id: str) -> Gene
 
 
 def kept_generation(session: Session, tenant_id: str, generation_id: str) -> Generation | None:
-    """`get_generation`, and the answer is not erased before the transaction ends."""
+    """Whose answer it is, which is not erased before the transaction ends; its other columns load when asked for."""
     return session.scalar(
         select(Generation)
+        .options(load_only(Generation.user_id))
         .where(Generation.id == generation_id, Generation.tenant_id == tenant_id)
         .with_for_update(read=True, key_share=True)
     )

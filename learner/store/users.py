@@ -1,6 +1,7 @@
 """The users of a tenant: everyone with an answer or a vote."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,7 +107,7 @@ def votes_of_versions(session: Session, scope: Scope, among: Sequence[int]) -> d
     return found
 
 
-def everything_of(session: Session, scope: Scope) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+def everything_of(session: Session, scope: Scope) -> Iterator[tuple[str, Generator[dict[str, Any]]]]:
     """Every row about a user: (what it is, the rows oldest first), one kind after the other."""
     own_words = select(Transcript).join(Generation, Generation.id == Transcript.generation_id)
     yield "answers", _rows(session, scope, Generation, Generation.created_at)
@@ -131,15 +132,16 @@ def everything_of(session: Session, scope: Scope) -> Iterator[tuple[str, Iterato
 
 def _rows(
     session: Session, scope: Scope, table: Any, oldest_first: InstrumentedAttribute[Any]
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     own = select(table).where(table.tenant_id == scope.tenant_id, table.user_id == scope.user_key)
     return _as_dicts(session, own.order_by(oldest_first))
 
 
-def _as_dicts(session: Session, statement: Any) -> Iterator[dict[str, Any]]:
-    for row in session.scalars(statement.execution_options(yield_per=ROWS_PER_FETCH)):
-        yield columns_of(row)
-        session.expunge(row)
+def _as_dicts(session: Session, statement: Any) -> Generator[dict[str, Any]]:
+    with closing(session.scalars(statement.execution_options(yield_per=ROWS_PER_FETCH))) as rows:
+        for row in rows:
+            yield columns_of(row)
+            session.expunge(row)
 
 
 def columns_of(row: Base) -> dict[str, Any]:

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from cage_core.sequential import (
+    BALANCE_RATE,
     BUDGET_RATE,
-    BudgetLedger,
+    AnswerGame,
+    BalancedGame,
+    BudgetedGame,
+    answer_game,
     balanced_weights,
     budget_shares,
     budgeted_weights,
@@ -38,51 +42,65 @@ def answers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return weights, advantages
 
 
-def ledger_of(weights: np.ndarray, advantages: np.ndarray, budget: float) -> BudgetLedger:
-    ledger = BudgetLedger.empty(len(weights))
+def played(game: AnswerGame, advantages: np.ndarray) -> AnswerGame:
     for token in advantages:
-        ledger = ledger.after(token, weights, budget)
-    return ledger
+        game = game.after(token)
+    return game
 
 
 @settings(max_examples=300, deadline=None)
-@given(answers(), st.floats(0, 20))
-def test_the_regret_within_an_answer_is_within_its_bound(answer: tuple[np.ndarray, np.ndarray], budget: float) -> None:
+@given(answers(), st.floats(0, 20), st.floats(0.01, 3))
+def test_the_regret_within_an_answer_is_within_its_bound(
+    answer: tuple[np.ndarray, np.ndarray], budget: float, rate: float
+) -> None:
     weights, advantages = answer
-    ledger = ledger_of(weights, advantages, budget)
-    np.testing.assert_allclose(ledger.advantages, advantages.sum(0), atol=1e-9)
-    regret, bound = ledger.regret_nats(weights, budget), ledger.bound_nats(weights, budget)
-    assert regret <= bound + 1e-9
+    for opening in (BudgetedGame.opening(weights, budget), BalancedGame.opening(weights, rate)):
+        game = played(opening, advantages)
+        assert game.regret_nats <= game.bound_nats + 1e-7
+        assert 0 <= game.bound_nats < math.inf
 
 
-def test_the_bound_is_not_idle() -> None:
-    """Tokens that serve a principal while it bids much and harm it while it bids less come close to the bound."""
-    ledger = BudgetLedger.empty(1)
+def test_the_bounds_are_not_idle() -> None:
+    """Tokens that serve who bids most, and then harm it while it bids less, come close to the bound."""
+    game: AnswerGame = BudgetedGame.opening(np.ones(1), 0.0)
     for turn in range(400):
-        ledger = ledger.after(np.array([0.5 if turn % 2 == 0 else -0.5]), np.ones(1), 0.0)
-    assert 0.3 * ledger.bound_nats(np.ones(1), 0.0) < ledger.regret_nats(np.ones(1), 0.0)
+        game = game.after(np.array([0.5 if turn % 2 == 0 else -0.5]))
+    assert 0.3 * game.bound_nats < game.regret_nats
+    game = BalancedGame.opening(np.ones(2), 0.5)
+    for turn in range(400):
+        game = game.after(np.array([0.25, -0.25]) * (1 if turn % 2 == 0 else -1))
+    assert 0.3 * game.bound_nats < game.regret_nats
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(answers(), st.floats(0.01, 3))
-def test_multiplicative_weights_leave_nobody_behind_by_more_than_the_bound(
+def test_nobody_is_behind_the_mix_by_more_than_its_own_bound(
     answer: tuple[np.ndarray, np.ndarray], rate: float
 ) -> None:
-    """X_j >= sum_t p_t . d_t - log(1 / p_1j) / c - (c / 8) sum_t range_t^2, for every answer and principal."""
+    """Computed apart: X_j >= sum_t p_t . d_t - log(1 / p_1j) / c - (c / 8) sum_t range_t^2 for every principal."""
     weights, advantages = answer
     if not weights.any():
         return
-    served = np.zeros(len(weights))
-    promised, ranges = 0.0, 0.0
+    served, gained, ranges = np.zeros(len(weights)), 0.0, 0.0
     for token in advantages:
-        mix = balanced_weights(weights, served, rate) / weights.sum()
-        promised += float(mix @ token)
-        asked = token[weights > 0]
-        ranges += float(asked.max() - asked.min()) ** 2
+        gained += float(balanced_weights(weights, served, rate) @ token) / weights.sum()
+        ranges += float(np.ptp(token[weights > 0])) ** 2
         served = served + token
     for index in np.flatnonzero(weights > 0):
         prior = math.log(weights.sum() / weights[index])
-        assert served[index] >= promised - prior / rate - rate / 8 * ranges - 1e-7
+        assert served[index] >= gained - prior / rate - rate / 8 * ranges - 1e-7
+    game = played(BalancedGame.opening(weights, rate), advantages)
+    assert game.regret_nats == pytest.approx(gained - served[weights > 0].min(), abs=1e-9)
+
+
+def test_modes_and_balance_choose_the_game() -> None:
+    weights = np.array([0.5, 0.5])
+    assert answer_game("linear", weights, 0.0) is None
+    assert isinstance(answer_game("budgeted", weights, 1.5), BudgetedGame)
+    for mode, balance, rate in (("equilibrium", 0.3, 0.3), ("balanced", 0.0, BALANCE_RATE), ("balanced", 1.5, 1.5)):
+        game = answer_game(mode, weights, balance)
+        assert isinstance(game, BalancedGame)
+        assert game.rate == rate
 
 
 def test_worst_served_comes_within_the_regret_of_the_best_mix() -> None:
@@ -153,4 +171,5 @@ def test_without_any_weight_nothing_is_bid_and_nothing_regretted() -> None:
     none = np.zeros(3)
     for rule in RULES:
         assert not rule(none, np.array([1.0, -1.0, 0.0])).any()
-    assert ledger_of(none, np.ones((3, 3)), 4.0).regret_nats(none) == 0.0
+    for game in (BudgetedGame.opening(none), BalancedGame.opening(none)):
+        assert played(game, np.ones((3, 3))).regret_nats == 0.0

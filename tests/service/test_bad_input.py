@@ -296,3 +296,8 @@ def test_a_request_id_that_is_none(tenant: TenantClient) -> None:
         answered = tenant.http.get("/v1/models", headers={b"x-request-id": given.encode()})
         assert answered.headers["x-request-id"] != given
     assert tenant.http.get("/v1/models", headers={"x-request-id": "my-own.1"}).headers["x-request-id"] == "my-own.1"
+
+
+@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63)])
+def test_several_answers_from_the_first_and_the_last_seed(tenant: TenantClient, seed: int) -> None:
+    assert len(tenant.ask(seed=seed, n=2, max_tokens=2)["choices"]) == 2

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from learner.publishing import Notice, announce
 from learner.store.dashboard import TimeRange, votes_over_time
 from learner.store.keys import SCOPES, create_key, revoke_key
 from learner.store.models import Feedback
@@ -235,6 +236,56 @@ def test_what_is_learned_is_news(stack: Stack, tenant: TenantClient, new_tenant:
         revoke_key(session, None, key_id, datetime.now(UTC))
     assert listener.ended.wait(5), "the stream outlived its key"
     assert listener.events[-1] == ("key", {})
+
+
+def test_an_erasure_is_no_news_and_in_no_log(
+    stack: Stack, tenant: TenantClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    key_id, key = new_key(stack, None, "operate")
+    listener = Listener(stack, key, tenant.tenant_id)
+    announce(stack.services.redis, Notice("forgotten", tenant.tenant_id, "ada.lovelace"))
+    tenant.vote(tenant.ask(user="bob")["id"])
+    wait_until(lambda: any(event["user"] == "bob" for _, event in listener.events))
+    assert "announcement" not in caplog.text
+    assert "lovelace" not in caplog.text + str(listener.events)
+    with stack.services.database.session() as session:
+        revoke_key(session, None, key_id, datetime.now(UTC))
+    assert listener.ended.wait(5)
+
+
+def test_a_key_has_so_many_streams_and_no_more(
+    stack: Stack, tenant: TenantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.dashboard_live.STREAMS_OF_A_KEY", 1)
+    headers = {"Authorization": f"Bearer {new_key(stack, tenant.tenant_id, 'operate')[1]}"}
+    events = f"{stack.url}/v1/dashboard/events"
+    with httpx.stream("GET", events, headers=headers) as first:
+        assert first.status_code == 200
+        refused = httpx.get(events, headers=headers)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_streams")
+
+    def is_free() -> bool:
+        with httpx.stream("GET", events, headers=headers) as another:
+            return another.status_code == 200
+
+    wait_until(is_free)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tenants?from=0001-01-01T00:00:00Z",
+        "tenants?from=0001-01-01T00:00:00%2B14:00",
+        "tenant?from=0001-01-01T00:00:00Z&to=0001-01-01T00:10:00Z",
+        "tenant?from=2025-01-01T00:00:00Z&to=9999-12-31T23:59:59-14:00",
+        "users/ada?before=2025-01-01T00:00:00%20a%00b",
+        "users/ada?before=yesterday%20a",
+    ],
+)
+def test_places_and_times_that_cannot_be(operator: httpx.Client, tenant: TenantClient, query: str) -> None:
+    refused = operator.get(f"/v1/dashboard/{query}", headers={"X-Cage-Tenant": tenant.tenant_id})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["type"] == "invalid_request_error"
 
 
 @given(st.floats(1.0, 5 * 366 * 86400))

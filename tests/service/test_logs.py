@@ -48,7 +48,7 @@ def test_a_request_is_one_line_that_names_nobody(stack: Stack, tenant: TenantCli
     assert response.status_code == 200
     wait_until(lambda: any('"mine"' in line for line in logged))
     line = next(json.loads(line) for line in logged if '"mine"' in line)
-    assert (line["message"], line["level"], line["route"]) == ("request", "info", "/v1/users/{user_id}/weights")
+    assert (line["message"], line["level"], line["route"]) == ("request", "info", "/v1/users/{user_id:path}/weights")
     assert (line["status"], line["method"], line["tenant"]) == (200, "GET", tenant.tenant_id)
     assert line["seconds"] > 0
     assert USER not in "".join(logged)

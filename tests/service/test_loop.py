@@ -93,5 +93,5 @@ def test_health_readiness_and_metrics(tenant: TenantClient) -> None:
     metrics = tenant.http.get("/metrics").text
     for name in ("cage_feedback_total", "cage_feedback_to_decoder_seconds_bucket", "cage_tokens_total"):
         assert name in metrics
-    assert 'route="/v1/users/{user_id}/weights"' in metrics
+    assert 'route="/v1/users/{user_id:path}/weights"' in metrics
     assert "ada" not in metrics

@@ -116,7 +116,7 @@ def test_one_trace_runs_from_a_thumb_through_the_queue_into_the_worker(
         client.get(f"/v1/users/{USER}/weights").raise_for_status()
 
     wait_until(lambda: collector.span("learner.tasks.learn") and collector.span("decode"), seconds=20)
-    wait_until(lambda: collector.span("POST /v1/feedback") and collector.span("GET /v1/users/{user_id}/weights"))
+    wait_until(lambda: collector.span("POST /v1/feedback") and collector.span("GET /v1/users/{user_id:path}/weights"))
     request, sent = collector.span("POST /v1/feedback"), collector.span("enqueue learner.tasks.learn")
     learned = collector.span("learner.tasks.learn")
     assert {span.trace_id.hex() for span in (request, sent, learned)} == {trace_id}

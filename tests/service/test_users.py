@@ -145,7 +145,7 @@ def test_erasing_leaves_no_trace(tenant: TenantClient, operator: httpx.Client, s
                 tenant_id=tenant.tenant_id, key="k", fingerprint="f", user_id=gone, created_at=now(), status=200
             )
         )
-    wait_until(lambda: counted(stack, tenant, gone) == 5)
+    wait_until(lambda: counted(tenant, gone) == 5)
     tenant.wait_for_votes(5)
     wait_until(lambda: tenant.state("stranger")["feedback_count"] == 10)
     enqueue_learning(Scope(tenant.tenant_id, gone))
@@ -213,7 +213,7 @@ def test_what_was_not_cleared_the_first_time_is_cleared_by_the_second(
 ) -> None:
     """A process that dies right after the commit: rows are gone, Redis still has the weights."""
     tenant.vote(tenant.ask(user=gone, max_tokens=4)["id"], "up")
-    wait_until(lambda: counted(stack, tenant, gone) == 1)
+    wait_until(lambda: counted(tenant, gone) == 1)
     with stack.services.database.session() as session:
         for table in ("parameter_versions", "learner_states", "tenant_shares", "generations"):
             session.execute(text(f"DELETE FROM {table} WHERE user_id = :user"), {"user": gone})
@@ -250,6 +250,18 @@ def test_answers_and_votes_of_a_user_who_is_being_erased(
     wait_until(lambda: gone.encode() not in everything_in(stack.services.redis))
 
 
+def test_an_answer_that_is_being_made_is_not_kept_of_a_user_without_votes(
+    tenant: TenantClient, operator: httpx.Client, stack: Stack, gone: str
+) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "user": gone, "stream": True}
+    with tenant.http.stream("POST", "/v1/chat/completions", json={**body, "max_tokens": 160}) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("data:")
+        erased(operator, gone)
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert rows_naming(stack.services.database, gone) == {}
+
+
 def test_regret_over_time(tenant: TenantClient) -> None:
     for count in (1, 2):
         tenant.vote(tenant.ask(seed=count, max_tokens=4)["id"], "up" if count % 2 else "down")
@@ -273,9 +285,10 @@ def test_scopes_of_keys(tenant: TenantClient, stack: Stack) -> None:
             assert admin.get(path).status_code == 403
 
 
-def counted(stack: Stack, tenant: TenantClient, user: str) -> int:
-    """Votes in the weights in use; unlike the route it takes any user id."""
-    return stack.services.parameters.get(Scope(tenant.tenant_id, user)).feedback_count
+def counted(tenant: TenantClient, user: str) -> int:
+    """Votes in the weights in use."""
+    count: int = tenant.http.get(path_of(user, "/weights")).raise_for_status().json()["feedback_count"]
+    return count
 
 
 def everything_known_to(stack: Stack, user: str) -> list[object]:

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { fixed } from "./format.js";
 import { meant } from "./tip.js";
 
-const MODES = ["equilibrium", "linear", "base"];
+const MODES = ["linear", "equilibrium", "balanced", "budgeted", "base"];
 
 export class Steering {
   constructor({ onChange }) {

@@ -172,7 +172,7 @@ def test_a_loop_that_breaks_leaves_nobody_waiting(model: LanguageModel, monkeypa
         (request(strength=float("inf")), "strength must be a finite number >= 0"),
         (request(balance=-1.0), "balance must be a finite number >= 0"),
         (request(kl_budget_nats=0.0), "a KL budget is a finite number of nats > 0"),
-        (request(kl_budget_nats=0.1, mode="base"), "for the modes equilibrium, linear, budgeted"),
+        (request(kl_budget_nats=0.1, mode="base"), "for the modes equilibrium, linear, balanced, budgeted"),
         (request(mode="committed"), "needs a reserve for every principal"),
         (replace(request(), steering=Steering({"calm": 1.0})), "planned for other principals"),
         (request(max_tokens=1000), "prompt of 12 tokens plus max_tokens 1000 exceed the context of 256"),

@@ -1,4 +1,4 @@
-"""The budgeted mode: linear blending's tokens under weights that follow the answer, with a certificate."""
+"""Modes that play a game over the answer: linear blending's tokens, weights that follow the answer, a certificate."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from cage_core.engine import Answer, DecodeRequest, Engine, LanguageModel, Sampling, Steering
 from cage_core.engine.rows import BASE_NETWORK, Row, RowPlanner
-from cage_core.sequential import BUDGET_RATE, BudgetLedger, budget_shares, budgeted_weights
+from cage_core.sequential import BALANCE_RATE, BUDGET_RATE, BudgetedGame, budget_shares, budgeted_weights
 
 ADAPTERS = {"brisk": 1, "calm": 2, "kind": 3}
 WEIGHTS = {"calm": 0.5, "kind": 0.3, "brisk": 0.2}
@@ -21,9 +21,10 @@ def answer(engine: Engine, steering: Steering, seed: int = 0, **sampling: float)
     return engine.answer(DecodeRequest(planner.plan(), steering, Sampling(40, seed, **sampling), traced=True))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_certificate_is_within_its_bound(engine: Engine, seed: int) -> None:
-    found = answer(engine, STEERING, seed)
+@pytest.mark.parametrize("mode", ["balanced", "budgeted"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_certificate_is_within_its_bound(engine: Engine, mode: str, seed: int) -> None:
+    found = answer(engine, replace(STEERING, mode=mode), seed)
     assert found.sequential_regret_nats is not None
     assert found.sequential_bound_nats is not None
     assert found.sequential_regret_nats <= found.sequential_bound_nats
@@ -41,13 +42,11 @@ def test_weights_and_certificate_follow_from_the_tokens(engine: Engine, model: L
     advantages = over + budget_shares(weights)
     steps = np.diff(advantages, axis=0)
     total = np.array(found.features) * found.completion_tokens * np.array(model.feature_scales(WEIGHTS))
-    ledger = BudgetLedger.empty(3)
+    game = BudgetedGame.opening(weights)
     for step in [*steps, total - advantages[-1]]:
-        ledger = ledger.after(step, weights)
-    assert found.sequential_regret_nats == pytest.approx(
-        ledger.regret_nats(weights) / found.completion_tokens, abs=1e-6
-    )
-    assert found.sequential_bound_nats == pytest.approx(ledger.bound_nats(weights) / found.completion_tokens, abs=1e-6)
+        game = game.after(step)
+    assert found.sequential_regret_nats == pytest.approx(game.regret_nats / found.completion_tokens, abs=1e-6)
+    assert found.sequential_bound_nats == pytest.approx(game.bound_nats / found.completion_tokens, abs=1e-6)
 
 
 def test_other_modes_have_no_certificate_and_keep_their_weights(engine: Engine) -> None:
@@ -57,11 +56,21 @@ def test_other_modes_have_no_certificate_and_keep_their_weights(engine: Engine) 
         assert all(trace.weights == pytest.approx(tuple(WEIGHTS.values())) for trace in found.traces)
 
 
-def test_balance_moves_the_traced_weights_as_multiplicative_weights_do(engine: Engine) -> None:
-    found = answer(engine, replace(STEERING, mode="linear", balance=0.5))
-    assert all(sum(trace.weights) == pytest.approx(1.0) for trace in found.traces)
-    assert found.traces[0].weights == pytest.approx(tuple(WEIGHTS.values()))
-    assert len({trace.weights for trace in found.traces}) > 1
+def test_the_balanced_mode_is_linear_blending_with_a_balance(engine: Engine) -> None:
+    named = answer(engine, replace(STEERING, mode="balanced"))
+    option = answer(engine, replace(STEERING, mode="linear", balance=BALANCE_RATE))
+    assert named.text == option.text
+    assert named.traces == option.traces
+    assert named.sequential_regret_nats == option.sequential_regret_nats
+    assert all(sum(trace.weights) == pytest.approx(1.0) for trace in named.traces)
+    assert len({trace.weights for trace in named.traces}) > 1
+
+
+def test_a_balance_on_equilibrium_tokens_is_certified_too(engine: Engine) -> None:
+    found = answer(engine, replace(STEERING, mode="equilibrium", balance=0.3))
+    assert found.sequential_regret_nats is not None
+    assert found.sequential_bound_nats is not None
+    assert found.sequential_regret_nats <= found.sequential_bound_nats
 
 
 def test_who_has_no_weight_never_bids(engine: Engine) -> None:
