@@ -44,6 +44,7 @@ bench: install
 	$(BIN)/python -m bench.steering
 	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.learner_speed
+	$(BIN)/python -m bench.service
 	$(BIN)/python -m bench.dashboard
 
 # Half an hour on one quiet core; FULL=1 asks more prompts of all pairs of objectives.

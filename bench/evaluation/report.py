@@ -158,11 +158,12 @@ def _default(results: Mapping[str, Any]) -> str:
     claims = results["worst"]["claims"][best]
     if all(c["ratio_at_equal_kl"]["low"] > 1.15 and c["ratio_at_equal_mean"]["low"] > 1.15 for c in claims):
         return (
-            f"**When every objective must be heard: `{best}`** (decision 0006). At every budget its worst of four objectives is more than 15 % "
-            "above linear blending's with 95 % confidence, at equal KL and at equal mean score; the table below has "
-            "its record on all fronts. The others are one word away."
+            f"**When every objective must be heard: `{best}`** (decision 0006). At every budget its worst of four "
+            "objectives is more than 15 % above linear blending's with 95 % confidence, at equal KL and at equal mean "
+            "score; the table below has its record on all fronts. The others are one word away."
         )
-    return "**When every objective must be heard: not settled by these figures**: a gain of 15 % is not certain at every budget."
+    unsettled = "not settled by these figures: a gain of 15 % is not certain at every budget."
+    return f"**When every objective must be heard**: {unsettled}"
 
 
 def _won(results: Mapping[str, Any], method: str) -> int:

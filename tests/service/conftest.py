@@ -14,6 +14,7 @@ import uvicorn
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from learner.redis_connection import connect
 from learner.settings import normalised_database_url
 from service.app import create_app
 from service.operators import make_tenant_with_key
@@ -68,6 +69,15 @@ class TenantClient:
         """The user's state once `count` votes are in the weights in use."""
         wait_until(lambda: self.state(user)["feedback_count"] == count)
         return self.state(user)
+
+
+@pytest.fixture
+def redis_url(servers: EmbeddedServers) -> str:
+    """A database of Redis of a test's own: the stack's worker takes none of its messages. Emptied before the test."""
+    url = servers.redis_url.removesuffix("/0") + "/1"
+    with connect(url) as client:
+        client.flushdb()
+    return url
 
 
 @pytest.fixture(scope="session")

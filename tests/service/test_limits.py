@@ -109,7 +109,7 @@ def test_a_refusal_is_openais_and_writes_nothing(patient: Stack, limited: Tenant
 
 
 def test_the_client_waits_as_told_and_succeeds(patient: Stack, limited: TenantClient) -> None:
-    limit(patient, limited, requests_per_minute=60)
+    limit(patient, limited, requests_per_minute=20)
     while limited.http.get("/v1/users/ada/weights").status_code == 200:
         pass
     with openai.OpenAI(base_url=f"{patient.url}/v1", api_key=limited.key, max_retries=5) as client:

@@ -83,7 +83,7 @@ def test_no_label_names_a_user_and_every_name_has_a_unit(stack: Stack, tenant: T
     assert "somebody-in-particular" not in httpx.get(f"{stack.url}/metrics").text
     ours: list[Sample] = [s for metric in metrics.values() for s in metric.samples]
     assert {label for s in ours for label in s.labels} <= {
-        "route", "status", "kind", "value", "le", "store", "task", "tenant", "version", "model",
+        "route", "status", "kind", "value", "le", "store", "task", "tenant", "version", "model", "whose",
     }  # fmt: skip
     assert all(re.fullmatch(r"cage_[a-z_]+", name) for name in metrics)
 

@@ -35,7 +35,7 @@ def changed(client: httpx.Client, tenant: TenantClient, **body: Any) -> dict[str
 
 
 def test_an_operator_makes_a_tenant_that_answers(operator: httpx.Client, tenant: TenantClient) -> None:
-    body = {"name": "acme", "principals": {"caution": 3, "brevity": 1}, "strength": 2, "retention_days": 7.5}
+    body = {"name": "an operator's", "principals": {"caution": 3, "brevity": 1}, "strength": 2, "retention_days": 7.5}
     made = operator.post("/v1/tenants", json=body).raise_for_status().json()
     assert made["principals"] == {"caution": 0.75, "brevity": 0.25}
     assert (made["strength"], made["retention_days"], made["stores_text"]) == (2, 7.5, False)
@@ -48,7 +48,7 @@ def test_an_operator_makes_a_tenant_that_answers(operator: httpx.Client, tenant:
         headers={"Authorization": f"Bearer {key}"},
     )
     assert answer.raise_for_status().json()["cage"]["weights"] == {"caution": 0.75, "brevity": 0.25}
-    again = operator.post("/v1/tenants", json={"name": "acme"})
+    again = operator.post("/v1/tenants", json={"name": "an operator's"})
     assert (again.status_code, "choose another name" in again.json()["error"]["message"]) == (422, True)
 
 

@@ -218,7 +218,7 @@ def test_what_was_not_cleared_the_first_time_is_cleared_by_the_second(
         for table in ("parameter_versions", "learner_states", "tenant_shares", "generations"):
             session.execute(text(f"DELETE FROM {table} WHERE user_id = :user"), {"user": gone})
     assert gone.encode() in everything_in(stack.services.redis)
-    assert erased(operator, gone)["cleared"]["parameters"] == 1
+    assert erased(operator, gone)["cleared"]["parameters"] >= 1
     assert gone.encode() not in everything_in(stack.services.redis)
     assert everything_known_to(stack, gone) == []
 
