@@ -214,11 +214,12 @@ def test_what_was_not_cleared_the_first_time_is_cleared_by_the_second(
     """A process that dies right after the commit: rows are gone, Redis still has the weights."""
     tenant.vote(tenant.ask(user=gone, max_tokens=4)["id"], "up")
     wait_until(lambda: counted(tenant, gone) == 1)
+    assert gone.encode() in everything_in(stack.services.redis)
     with stack.services.database.session() as session:
         for table in ("parameter_versions", "learner_states", "tenant_shares", "generations"):
             session.execute(text(f"DELETE FROM {table} WHERE user_id = :user"), {"user": gone})
-    assert gone.encode() in everything_in(stack.services.redis)
-    assert erased(operator, gone)["cleared"]["parameters"] >= 1
+    # How much is left to clear depends on whether the decoder's version check came first.
+    erased(operator, gone)
     assert gone.encode() not in everything_in(stack.services.redis)
     assert everything_known_to(stack, gone) == []
 
