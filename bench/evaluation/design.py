@@ -11,9 +11,9 @@ from cage_core.evaluation.calibration import Calibration, calibrate
 
 BUDGETS_NATS = (0.02, 0.05, 0.12)
 MIDDLE_NATS = 0.05
-# Development prompts end before this number; no table uses them.
-FIRST_EVALUATED = 230
-SEED = 10_000
+# Prompts before this number chose settings, or between the games over the answer; no table uses them.
+FIRST_EVALUATED = 350
+SEED = 20_000
 FRONT_METHODS = ("linear", "soups", "maxmin", "equilibrium", "committed", "theorem3", "budgeted", "balanced")
 FURTHER_METHODS = ("nash", "budgeted-equilibrium")
 THREE = ("detail", "caution", "warmth")
@@ -43,8 +43,8 @@ class Size:
     published_prompts: int
 
 
-DEFAULT = Size((("detail", "brevity"), ("warmth", "caution")), 16, 24, 120, 60, 40, 4)
-FULL = Size(tuple((a, b) for i, a in enumerate(OBJECTIVES) for b in OBJECTIVES[i + 1 :]), 100, 100, 229, 229, 100, 20)
+DEFAULT = Size((("detail", "brevity"), ("warmth", "caution")), 16, 24, 109, 60, 40, 4)
+FULL = Size(tuple((a, b) for i, a in enumerate(OBJECTIVES) for b in OBJECTIVES[i + 1 :]), 100, 100, 109, 109, 100, 20)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from bench.evaluation.cells import Cell, Outcome, Questions, Store
+from bench.evaluation.guides import is_small, small_principal
 from bench.evaluation.rivals import base_policy, best_of, published_policy, soup_model, stored_reserves
 from cage_core.engine.model import LanguageModel
 from cage_core.evaluation.calibration import Calibration, calibrate
@@ -46,8 +49,11 @@ def asked(questions: Questions) -> list[Question]:
 @cache
 def decoder_of(principals: tuple[str, ...]) -> Decoder:
     """The pocket model with these principals only: every adapter costs every row."""
-    found = [p for p in find_principals(POCKET_DIR / "principals") if p.name in principals]
-    return Decoder(LanguageModel(POCKET_DIR, found, longest_tokens=CONTEXT_TOKENS), principals, MAX_TOKENS)
+    with TemporaryDirectory() as folder:
+        guides = [small_principal(name, Path(folder)) for name in principals if is_small(name)]
+        adapters = [p for p in find_principals(POCKET_DIR / "principals") if p.name in principals]
+        model = LanguageModel(POCKET_DIR, [*adapters, *guides], longest_tokens=CONTEXT_TOKENS)
+    return Decoder(model, principals, MAX_TOKENS)
 
 
 class Laboratory:

@@ -27,11 +27,14 @@ from bench.evaluation.design import (
     pair_weights,
     without_strength,
 )
+from bench.evaluation.guides import objective_of, small
 from bench.evaluation.laboratory import OBJECTIVES, Laboratory
 from bench.evaluation.rows import kl_of, mean_estimate, ratio, row, scores_of
+from cage_core.evaluation.measures import perplexity
 
 Result = dict[str, Any]
 CLAIMED = ("balanced", "budgeted")
+_GUIDED = ("linear", "balanced")
 
 
 def fronts_of_two(lab: Laboratory, size: Size) -> list[Result]:
@@ -106,23 +109,41 @@ def _claim(lab: Laboratory, cell: Cell, base: Outcome, linear: Outcome, game: Ma
 
 def principals_alone(lab: Laboratory, size: Size) -> list[Result]:
     """How far each principal alone moves its own scorer at the largest budget."""
-    results = []
-    for name in OBJECTIVES:
-        cell = Cell("base", (name,), ((1.0,),), evaluated(size.alone_prompts), 0.0)
-        base = lab.outcome(cell)
-        (steered,) = at_budgets(lab, cell, ("linear",), (BUDGETS_NATS[-1],))
-        gain = (scores_of(steered.outcome) - scores_of(base)).mean((0, -1))
-        results.append(
-            {
-                "principal": name,
-                "strength": steered.outcome.cell.strength,
-                "kl_nats": steered.outcome.kl_nats,
-                "gain": asdict(mean_estimate(gain)),
-                "ended_share": float(steered.outcome.grid("ended").mean()),
-                "repeating_share": float(steered.outcome.grid("repeats").mean()),
-            }
-        )
-    return results
+    return [_alone(lab, size, name, BUDGETS_NATS[-1]) for name in OBJECTIVES]
+
+
+def _alone(lab: Laboratory, size: Size, principal: str, budget_nats: float) -> Result:
+    cell = Cell("base", (principal,), ((1.0,),), evaluated(size.alone_prompts), 0.0)
+    base = lab.outcome(replace(cell, principals=(objective_of(principal),)))
+    (steered,) = at_budgets(lab, cell, ("linear",), (budget_nats,))
+    gain = (scores_of(steered.outcome) - scores_of(base)).mean((0, -1))
+    return {
+        "principal": objective_of(principal),
+        "strength": steered.outcome.cell.strength,
+        "kl_nats": steered.outcome.kl_nats,
+        "matched": steered.calibration is not None and steered.calibration.matched,
+        "gain": asdict(mean_estimate(gain)),
+        "ended_share": float(steered.outcome.grid("ended").mean()),
+        "repeating_share": float(steered.outcome.grid("repeats").mean()),
+        "perplexity": perplexity(steered.outcome.answers),
+    }
+
+
+def weak_to_strong(lab: Laboratory, size: Size) -> Result:
+    """The small model's principals beside the adapters at the middle budget: each alone, and all four together."""
+    guides = {"adapter": OBJECTIVES, "small model": tuple(map(small, OBJECTIVES))}
+    return {
+        "alone": [
+            _alone(lab, size, name, MIDDLE_NATS) | {"guide": guide} for guide, names in guides.items() for name in names
+        ],
+        "together": [
+            asdict(row(matched, None)) | {"guide": guide}
+            for guide, names in guides.items()
+            for matched in at_budgets(
+                lab, Cell("base", names, (even(4),), evaluated(size.worst_prompts), 0.0), _GUIDED, (MIDDLE_NATS,)
+            )
+        ],
+    }
 
 
 def strengths(lab: Laboratory, size: Size) -> list[Result]:
@@ -161,6 +182,7 @@ PARTS: Mapping[str, Callable[[Laboratory, Size], Any]] = MappingProxyType(
         "worst": worst_of_four,
         "pairs": fronts_of_two,
         "more": fronts_of_more,
+        "weak": weak_to_strong,
         "strengths": strengths,
         "published": published,
         "cost": costs,

@@ -12,6 +12,8 @@ from bench.evaluation.tables import (
     certificates_table,
     claims_table,
     front_table,
+    guided_table,
+    guides_table,
     interval,
     strengths_table,
     title,
@@ -65,6 +67,11 @@ def _sections(results: Mapping[str, Any]) -> Iterator[str]:
     for front in results["more"]:
         yield f"### {', '.join(front['principals'])}: even weights, and each objective preferred once"
         yield front_table(front["rows"])
+    yield "## A smaller model as guide (weak to strong)"
+    yield _WEAK
+    yield guides_table(results["weak"]["alone"])
+    yield "All four objectives at equal weights, the adapters' rows as above:"
+    yield guided_table(results["weak"]["together"])
     yield "## The equilibrium over temperature and strength"
     yield _HEAT
     yield strengths_table(results["strengths"])
@@ -82,6 +89,7 @@ def _conclusions(results: Mapping[str, Any]) -> Iterator[str]:
     yield _token_by_token(results)
     yield _over_the_answer(results["worst"]["claims"])
     yield _price(results)
+    yield _weak_sentence(results["weak"]["alone"])
     yield _cost_sentence(results["cost"])
     yield (
         "**MOD** has no rows: the weighted geometric mean of the principals' models is linear blending at strength 1 "
@@ -171,6 +179,21 @@ def _won(results: Mapping[str, Any], method: str) -> int:
     return sum(count["better"] - count["worse"] for count in _verdicts(results, method).values())
 
 
+def _weak_sentence(alone: Sequence[Mapping[str, Any]]) -> str:
+    gains: dict[str, dict[str, Mapping[str, float]]] = {}
+    for found in alone:
+        gains.setdefault(found["principal"], {})[found["guide"]] = found["gain"]
+    moved = sum(each["small model"]["low"] > 0 for each in gains.values())
+    said = ", ".join(
+        f"{name} {each['small model']['value']:+.2f} (adapter {each['adapter']['value']:+.2f})"
+        for name, each in gains.items()
+    )
+    return (
+        f"**A smaller model can guide** {moved} of {len(gains)} objectives upwards beyond chance: gain of each "
+        f"principal's own score at the middle budget, {said}."
+    )
+
+
 def _cost_sentence(costs: Sequence[Mapping[str, Any]]) -> str:
     named = {cost["method"]: cost for cost in costs}
     said = ", ".join(
@@ -199,6 +222,12 @@ _CERTIFICATES = (
     "From the engine, which returns it with every answer; four objectives at equal weights, about 0.05 nats a "
     "token. Regret and bound in nats per token (docs/paper.md, eq. 4 and 5)."
 )
+_WEAK = (
+    "Principals from `cage_core/pocket/small`, a third of the size, tuned on preferences between its own answers: a "
+    "token's reward is the log-ratio of the tuned small model to the small model. Beside them the adapters of the "
+    "large model; both alone under linear blending at the middle budget. Perplexity: of the answers under the large "
+    "model, among its candidates."
+)
 _HEAT = (
     "Scaling all payoffs and τ together changes nothing, so temperature and strength are one degree of freedom, and "
     "the map "
@@ -225,6 +254,5 @@ seeds, which chose the settings of the games over the answer, are in no table.
 - *Best of n* draws n = 1 + principals answers of the plain model and keeps the one that the principals' log-ratios
   prefer; its KL is the bound log n − (n−1)/n, and linear blending stands beside it at that KL.
 - *Committed reserves* come from the learner's dynamics on 120 token contexts of other prompts.
-- *Not blind*: `balanced` was preferred to `budgeted` on development fronts that were run after a first look at these
-  fronts (decision 0006). Nothing else was chosen on evaluated prompts.
-- *Missing*: weak-to-strong guidance, for there is no second pocket model."""
+- *Blind.* Every setting, and the choice between `balanced` and `budgeted`, was made on other prompts and seeds before
+  the prompts of this report were first asked (decision 0006)."""

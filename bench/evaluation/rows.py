@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.evaluation.cells import Outcome
 from bench.evaluation.design import Matched
+from bench.evaluation.guides import objective_of
 from bench.evaluation.laboratory import OBJECTIVES
 from cage_core.evaluation.measures import hypervolume, perplexity
 from cage_core.evaluation.statistics import Estimate, estimate, resamples
@@ -58,7 +59,7 @@ class Row:
 
 def scores_of(outcome: Outcome) -> Floats:
     """[weights, prompts, objectives] of the cell's own principals."""
-    return outcome.grid("scores")[:, :, [OBJECTIVES.index(name) for name in outcome.cell.principals]]
+    return outcome.grid("scores")[:, :, [OBJECTIVES.index(objective_of(name)) for name in outcome.cell.principals]]
 
 
 def row(matched: Matched, linear: Outcome | None) -> Row:

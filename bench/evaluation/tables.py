@@ -120,6 +120,29 @@ def alone_table(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def guides_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Each objective's principal alone, as an adapter of the model and as a pair of smaller models."""
+    head = "| objective | guide | KL | gain of its own score | end by themselves | repeats | perplexity |"
+    lines = [head, "|---" * 7 + "|"]
+    lines += [
+        f"| {r['principal']} | {r['guide']} | {r['kl_nats']:.4f}{'' if r['matched'] else ', out of reach'} "
+        f"| {interval(r['gain'], 2)} | {r['ended_share']:.1%} | {r['repeating_share']:.0%} | {r['perplexity']:.3f} |"
+        for r in sorted(results, key=lambda r: r["principal"])
+    ]
+    return "\n".join(lines)
+
+
+def guided_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """All four objectives together, by who speaks for them."""
+    lines = ["| guides | method | KL | worst objective | mean score | scores | tokens | repeats |", "|---" * 8 + "|"]
+    lines += [
+        f"| {r['guide']} | {title(r['method'])} | {r['kl_nats']:.4f} | {interval(r['worst'])} | {interval(r['mean'])} "
+        f"| {', '.join(f'{score:.2f}' for score in r['front'][0])} | {r['tokens']:.0f} | {r['repeating_share']:.0%} |"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
 def certificates_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Regret within the answer and its bound."""
     lines = ["| method | answers | mean regret | largest | mean bound | beyond their bound |", "|---" * 6 + "|"]

@@ -20,6 +20,23 @@ _BATCHES_PER_BUCKET = 16
 
 
 @dataclass(frozen=True)
+class ModelShape:
+    """Widths and depth of a Llama-architecture model."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+
+
+SHAPES = {
+    "pocket": ModelShape(hidden=160, intermediate=480, layers=4, heads=5),
+    # A third of the size, to guide the larger one from below (weak-to-strong).
+    "small": ModelShape(hidden=96, intermediate=288, layers=3, heads=3),
+}
+
+
+@dataclass(frozen=True)
 class BaseSettings:
     """Size and length of the base training.
 
@@ -29,6 +46,7 @@ class BaseSettings:
         decay: weight decay of the matrices.
     """
 
+    shape: ModelShape = SHAPES["pocket"]
     steps: int = 2700
     batch_dialogues: int = 32
     peak_rate: float = 4e-3
@@ -36,15 +54,15 @@ class BaseSettings:
     warmup_steps: int = 100
 
 
-def build_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """A fresh Llama-architecture model of about 1.7 M parameters."""
+def build_model(tokenizer: PreTrainedTokenizerBase, shape: ModelShape) -> LlamaForCausalLM:
+    """A fresh Llama-architecture model."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=160,
-        intermediate_size=480,
-        num_hidden_layers=4,
-        num_attention_heads=5,
-        num_key_value_heads=5,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
         max_position_embeddings=CONTEXT_TOKENS,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -109,7 +127,7 @@ def train_base(
     progress: Callable[[int, int, float], None],
 ) -> LlamaForCausalLM:
     """Train from scratch; reports (step, steps, smoothed loss in nats per token)."""
-    model = build_model(tokenizer)
+    model = build_model(tokenizer, settings.shape)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.decay}, {"params": vectors, "weight_decay": 0.0}]

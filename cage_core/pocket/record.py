@@ -17,6 +17,7 @@ import transformers
 from cage_core.principals.training import TrainingReport
 
 _RECORD = "training.json"
+_PATHS = {"--out", "--pairs-dir", "--tokenizer"}
 
 
 def _stage(command: str, seconds: float) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def command_line() -> str:
     shown = []
     for word in words:
         shown.append(word)
-        if word in {"--out", "--pairs-dir"}:
+        if word in _PATHS:
             next(words)
             shown.append("DIR")
     return " ".join(["python -m cage_core.pocket.train", *shown])

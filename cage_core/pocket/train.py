@@ -1,4 +1,7 @@
-"""Train the pocket model and its four principals: ``python -m cage_core.pocket.train --seed 0 --out DIR``."""
+"""Train the pocket model and its four principals: ``python -m cage_core.pocket.train --seed 0 --out DIR``.
+
+``--size small --tokenizer cage_core/pocket/weights`` makes the smaller one, which reads and writes the same tokens.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,17 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from cage_core.pocket.base_training import (
     CONTEXT_TOKENS,
+    SHAPES,
     BaseSettings,
     held_out_perplexity,
     train_base,
@@ -43,12 +53,16 @@ def _texts(dialogue: Dialogue) -> list[str]:
     return [dialogue.system, *turns] if dialogue.system else turns
 
 
-def make_base(out: Path, seed: int, settings: BaseSettings) -> None:
-    """Train tokenizer and base model into `out`."""
-    started = time.monotonic()
+def _new_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     sample = Corpus(seed + 1)
     texts = [text for _ in range(_TOKENIZER_DIALOGUES) for text in _texts(sample.dialogue())]
-    tokenizer = train_tokenizer(texts, _VOCABULARY, CONTEXT_TOKENS)
+    return train_tokenizer(texts, _VOCABULARY, CONTEXT_TOKENS)
+
+
+def make_base(out: Path, seed: int, settings: BaseSettings, tokenizer_of: Path | None = None) -> None:
+    """Train a base model into `out`, with the tokenizer of another checkpoint or one trained for it."""
+    started = time.monotonic()
+    tokenizer = _new_tokenizer(seed) if tokenizer_of is None else PreTrainedTokenizerFast.from_pretrained(tokenizer_of)
     torch.manual_seed(seed)
     write_base(train_base(tokenizer, Corpus(seed), settings, ProgressLines("base")), tokenizer, out)
     model, _ = _load(out)
@@ -92,6 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory of the checkpoint")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", choices=SHAPES, default="pocket")
+    parser.add_argument("--tokenizer", type=Path, help="checkpoint whose tokenizer is used (default: train one)")
     parser.add_argument("--steps", type=int, default=BaseSettings.steps, help="optimiser steps of the base")
     parser.add_argument("--keep-base", action="store_true", help="train only the principals of the base in --out")
     parser.add_argument("--prompts", type=int, default=400, help="prompts that preference pairs are drawn from")
@@ -102,7 +118,8 @@ def main() -> None:
     torch.set_num_threads(1)
     pairs_dir = arguments.pairs_dir or Path(mkdtemp(prefix="pocket-pairs-"))
     if not arguments.keep_base:
-        make_base(arguments.out, arguments.seed, BaseSettings(steps=arguments.steps))
+        settings = BaseSettings(SHAPES[arguments.size], steps=arguments.steps)
+        make_base(arguments.out, arguments.seed, settings, arguments.tokenizer)
     make_principals(arguments.out, pairs_dir, arguments.seed, arguments.prompts, arguments.epochs)
     say(f"done: {arguments.out}")
 

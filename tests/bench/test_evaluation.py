@@ -10,12 +10,15 @@ from transformers import AutoModelForCausalLM
 
 from bench.evaluation.cells import Cell, Outcome, Questions, Store
 from bench.evaluation.design import DEFAULT, FIRST_EVALUATED, FULL, evaluated
+from bench.evaluation.guides import small_principal
 from bench.evaluation.laboratory import prompts
 from bench.evaluation.rivals import averaged_adapter, best_of
 from bench.evaluation.rows import measures
 from bench.evaluation.tables import verdict
 from cage_core.evaluation.decoder import DecodedAnswer
 from cage_core.evaluation.measures import Measured
+from cage_core.pocket import SMALL_POCKET_DIR
+from cage_core.principals.catalogue import ModelSource
 from tests.checkpoints import make_adapter, make_checkpoint
 
 
@@ -41,6 +44,18 @@ def test_a_soup_is_the_base_plus_the_weighted_updates(tmp_path: Path) -> None:
         expected = both(tokens).logits
     torch.testing.assert_close(logits(soup), expected, atol=1e-4, rtol=1e-4)
     assert float((logits(soup) - logits(sources[0])).abs().max()) > 0.01
+
+
+def test_a_small_models_principal_is_that_model_tuned(tmp_path: Path) -> None:
+    principal = small_principal("small-caution", tmp_path)
+    assert isinstance(principal.source, ModelSource)
+    tokens = torch.tensor([[40, 41, 42, 43, 44, 45]])
+    adapter = SMALL_POCKET_DIR / "principals" / "caution"
+    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(SMALL_POCKET_DIR), adapter).eval()
+    merged, plain = (AutoModelForCausalLM.from_pretrained(path) for path in (principal.source.tuned, SMALL_POCKET_DIR))
+    with torch.inference_mode():
+        torch.testing.assert_close(merged(tokens).logits, tuned(tokens).logits, atol=1e-4, rtol=1e-4)
+        assert float((merged(tokens).logits - plain(tokens).logits).abs().max()) > 0.1
 
 
 def test_best_of_n_keeps_what_the_weighted_principals_prefer() -> None:

@@ -4,12 +4,12 @@ import { h } from "./dom.js";
 import { downloadCsv } from "./export.js";
 import { fixed, percent, tiny } from "./format.js";
 import { meant } from "./tip.js";
-import { movement } from "./tokens.js";
+import { movement, tokenName } from "./tokens.js";
 
 const GROUPS = [
   { field: "incentives", name: "Incentives", meaning: "What each principal paid for this token, in payoff units." },
   { field: "reserves", name: "Reserves", meaning: "What each principal kept: it pays only for tokens that are worth more to it." },
-  { field: "externalities", name: "Cost to the others", meaning: "What each principal's presence cost the others at this token, in payoff units." },
+  { field: "externalities", name: "Cost to the others", meaning: "What each principal's presence cost the others at this token, in payoff units. Outside mode linear it contains what the mode itself loses, so that even a principal of weight 0 may show some." },
 ];
 
 const STILL_NATS = 0.02;
@@ -46,7 +46,7 @@ export class AuditTable {
     const amounts = GROUPS.flatMap(({ field, meaning }) => this.principals.map((name, place) => amount(token[field][name], place, meaning)));
     const still = Math.abs(nats) < STILL_NATS;
     return h("tr", { id: `token-${index}`, class: still ? "still" : null },
-      h("td", { class: "token-cell", dir: "auto" }, token.token),
+      token.token ? h("td", { class: "token-cell", dir: "auto" }, token.token) : h("td", { class: "muted" }, tokenName(token)),
       h("td", { class: "n", "data-tip": BASE }, percent(token.base_probability, 1)),
       h("td", { class: "n", "data-tip": FINAL }, percent(token.probability, 1), h("span", { class: "share", vars: { "--share": `${100 * token.probability}%` } }, h("i"))),
       h("td", {}, mover ?? ""),

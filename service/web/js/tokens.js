@@ -25,6 +25,11 @@ function words({ nats, mover }) {
   return mover ? `made rarer; ${mover} asked most against it` : "made rarer: other tokens were paid more";
 }
 
+// What a token is called: the one that ends an answer has no text, and those of white space show none.
+export function tokenName({ token }) {
+  return token === "" ? "end of the answer" : `“${token.trim() || "space"}”`;
+}
+
 export function tokenText(tokens, principals) {
   const spans = tokens.map((token, index) => span(token, index, principals));
   const element = h("div", { class: "tokens", dir: "auto", role: "group", "aria-label": "Answer, token by token; arrow keys walk along it" }, spans);
@@ -36,7 +41,8 @@ function span(token, index, principals) {
   const { nats, mover } = movement(token);
   const force = Math.min(Math.abs(nats) / FULL_FORCE_NATS, 1);
   const vars = mover ? { "--mover": `var(${colourOf(principals, mover)})`, "--force": force.toFixed(3) } : {};
-  const element = h("span", { class: "token", tabindex: index ? "-1" : "0", vars, "data-mover": mover }, token.token);
+  const kind = token.token === "" ? "token end" : "token";
+  const element = h("span", { class: kind, tabindex: index ? "-1" : "0", vars, "data-mover": mover }, token.token);
   return explainWith(element, () => explanation(token, principals));
 }
 
@@ -47,7 +53,7 @@ export function explanation(token, principals) {
   );
   return h(
     "div", {},
-    h("div", {}, h("strong", {}, `“${token.token.trim() || "space"}”`), ` ${chance}, ${words(movement(token))}.`),
+    h("div", {}, h("strong", {}, tokenName(token)), ` ${chance}, ${words(movement(token))}.`),
     h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "principal"), h("th", { scope: "col" }, "incentive"), h("th", { scope: "col" }, "cost to others"))),
       h("tbody", {}, rows)),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from cage_core.pocket import POCKET_DIR
+from cage_core.pocket import POCKET_DIR, SMALL_POCKET_DIR
 from cage_core.pocket.corpus import Corpus
 from cage_core.pocket.quality import valid_sentence_share
 from cage_core.pocket.sampling import SampledAnswer, sample_answers
@@ -84,3 +84,12 @@ def test_principals_are_registered_with_their_scales() -> None:
     principals = {principal.name: principal for principal in find_principals(POCKET_DIR / "principals")}
     assert principals.keys() == SCORERS.keys()
     assert all(0 < principal.feature_scale < 10 for principal in principals.values())
+
+
+def test_the_small_model_reads_and_writes_the_same_tokens() -> None:
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        assert (SMALL_POCKET_DIR / file).read_bytes() == (POCKET_DIR / file).read_bytes()
+    small, large = (AutoModelForCausalLM.from_pretrained(path) for path in (SMALL_POCKET_DIR, POCKET_DIR))
+    assert small.num_parameters() < 0.4 * large.num_parameters()
+    assert {p.name for p in find_principals(SMALL_POCKET_DIR / "principals")} == SCORERS.keys()
+    assert sum(file.stat().st_size for file in SMALL_POCKET_DIR.rglob("*") if file.is_file()) <= 3_000_000

@@ -24,6 +24,7 @@ def test_token_by_token(visit: Visit, stack: Stack, operator_key: str, tenant: T
     expect(page.locator(".tokens")).to_have_text(answer["choices"][0]["message"]["content"])
     rows = page.locator("tbody tr")
     expect(rows).to_have_count(len(answer["cage"]["tokens"]))
+    expect(rows.last).to_contain_text("end of the answer")
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
     download.value.save_as(tmp_path / "answer.csv")

@@ -62,6 +62,16 @@ def test_tokens_say_who_moved_them(visit: Visit, tenant: TenantClient) -> None:
     assert movers <= set(tenant.state()["weights"])
 
 
+def test_the_end_of_an_answer_can_be_seen_and_asked_about(visit: Visit, tenant: TenantClient) -> None:
+    """Brevity acts there more than anywhere, and the token that ends an answer has no text."""
+    page = visit("/playground", tenant.key)
+    ask(page, "How can I sleep better?")
+    end = page.locator(".turns .answer .token").last
+    expect(end).to_have_text("")
+    end.hover()
+    expect(page.get_by_role("tooltip")).to_contain_text("end of the answer")
+
+
 def test_a_slider_moves_the_last_answer(visit: Visit, tenant: TenantClient) -> None:
     page = visit("/playground", tenant.key)
     ask(page, "How can I sleep better?")
