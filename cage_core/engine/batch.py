@@ -81,6 +81,9 @@ class Batch:
         share_seconds = (time.perf_counter() - started) / len(batch)
         for sequence, game in zip(batch, games, strict=True):
             sequence.solver_seconds += share_seconds
+            if game is None:
+                sequence.fail(DecodeFailed("the model gave no numbers for the next token; check its weights"))
+                continue
             try:
                 chosen = draw(game.policy, sequence.request.sampling, sequence.uniform())
                 sequence.accept(game, chosen, self._model.end_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable
 from collections.abc import Sequence as ListOf
 from itertools import accumulate
@@ -19,6 +20,28 @@ from cage_core.errors import InvalidModel
 Indices = NDArray[np.int64]
 
 
+class _Layout:
+    """Which rows of a lane belong to which requests; the same from step to step until one joins or leaves."""
+
+    def __init__(self, lane: int, plans: ListOf[RowPlan]) -> None:
+        rows = [plan.of(lane) for plan in plans]
+        firsts = accumulate((len(plan.rows) for plan in plans), initial=0)
+        self._plans = list(plans)
+        self.counts = np.array([len(of_one.indices) for of_one in rows], np.int64)
+        self.indices = _joined([first + of_one.indices for first, of_one in zip(firsts, rows, strict=False)])
+        self.prompt_tokens = _joined([of_one.prompt_tokens for of_one in rows])
+        self.adapters = torch.from_numpy(_joined([of_one.adapters for of_one in rows]))
+        self.last = torch.zeros(len(self.indices), dtype=torch.long)
+
+    def is_of(self, plans: ListOf[RowPlan]) -> bool:
+        """Whether these are still the requests."""
+        return len(plans) == len(self._plans) and all(map(operator.is_, plans, self._plans))
+
+
+def _joined(parts: list[Indices]) -> Indices:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
 class Lane:
     """One network and the keys and values of its rows: the requests' rows in order, without holes."""
 
@@ -27,6 +50,7 @@ class Lane:
         self._prefixes = prefixes
         self._network = network
         self._cache = network.new_cache(num_rows)
+        self._layout = _Layout(index, [])
 
     def prefill(
         self, running: ListOf[RowPlan], new: ListOf[RowPlan], scopes: ListOf[Hashable]
@@ -39,10 +63,10 @@ class Lane:
             Indices of this lane's rows among all rows of the new requests, and their [rows, vocabulary] next-token
             log-probabilities.
         """
-        indices = self._indices(new)
+        indices = _Layout(self._index, new).indices
         if not len(indices):
             return indices, torch.empty(0)
-        first_row = len(self._indices(running))
+        first_row = sum(len(plan.of(self._index).indices) for plan in running)
         rows = [plan.rows[index] for plan in new for index in plan.rows_of(self._index)]
         whose = [scope for plan, scope in zip(new, scopes, strict=True) for _ in plan.rows_of(self._index)]
         starts = [self._begin(first_row + at, *owned) for at, owned in enumerate(zip(rows, whose, strict=True))]
@@ -87,22 +111,21 @@ class Lane:
         Returns:
             Indices of this lane's rows among all rows of the batch, and their [rows, vocabulary] log-probabilities.
         """
-        indices = self._indices(plans)
-        if not len(indices):
-            return indices, torch.empty(0)
-        rows = [plan.of(self._index) for plan in plans]
-        counts = [len(of_one.indices) for of_one in rows]
-        positions = np.concatenate([of_one.prompt_tokens for of_one in rows])
-        positions += np.repeat([len(answer) - 1 for answer in answers], counts)
+        if not self._layout.is_of(plans):
+            self._layout = _Layout(self._index, plans)
+        layout = self._layout
+        if not len(layout.indices):
+            return layout.indices, torch.empty(0)
+        lengths = np.repeat([len(answer) for answer in answers], layout.counts)
         log_probs = self._network.next_log_probs(
             self._cache,
             0,
-            torch.from_numpy(np.concatenate([of_one.adapters for of_one in rows])),
-            torch.from_numpy(np.repeat([answer[-1] for answer in answers], counts))[:, None],
-            torch.from_numpy(positions)[:, None],
-            torch.zeros(len(indices), dtype=torch.long),
+            layout.adapters,
+            torch.from_numpy(np.repeat([answer[-1] for answer in answers], layout.counts))[:, None],
+            torch.from_numpy(layout.prompt_tokens + lengths - 1)[:, None],
+            layout.last,
         )
-        return indices, log_probs
+        return layout.indices, log_probs
 
     def allocate(self) -> None:
         """Run one token, which shows the sizes of keys and values and takes the memory of all rows."""
@@ -120,12 +143,6 @@ class Lane:
         """Keep the requests at the given places, in that order, and close the holes."""
         firsts = list(accumulate((len(plan.rows_of(self._index)) for plan in plans), initial=0))
         self._cache.keep([row for place in order for row in range(firsts[place], firsts[place + 1])])
-
-    def _indices(self, plans: ListOf[RowPlan]) -> Indices:
-        """Where this lane's rows are among all rows of the requests."""
-        firsts = accumulate((len(plan.rows) for plan in plans), initial=0)
-        parts = [first + plan.of(self._index).indices for first, plan in zip(firsts, plans, strict=False)]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 class Lanes:

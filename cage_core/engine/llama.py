@@ -118,16 +118,22 @@ class CompiledLlama:
             IndexError: a token, position, row or adapter that is not there; the loops themselves do not look.
         """
         num_rows, width = tokens.shape
-        lengths = last.numpy() + 1
-        real = np.arange(width) < lengths[:, None]
-        rows = np.repeat(np.arange(num_rows), lengths)
-        ends = np.full(len(rows), -1)
-        ends[np.cumsum(lengths) - 1] = np.arange(num_rows)
-        its_tokens, its_positions = tokens.numpy()[real], positions.numpy()[real]
+        if width == 1:
+            ends = np.arange(num_rows)
+            rows = first_row + ends
+            its_tokens, its_positions, its_adapters = (each.numpy().ravel() for each in (tokens, positions, adapters))
+        else:
+            lengths = last.numpy() + 1
+            real = np.arange(width) < lengths[:, None]
+            rows = np.repeat(first_row + np.arange(num_rows), lengths)
+            ends = np.full(len(rows), -1)
+            ends[np.cumsum(lengths) - 1] = np.arange(num_rows)
+            its_tokens, its_positions = tokens.numpy()[real], positions.numpy()[real]
+            its_adapters = np.repeat(adapters.numpy(), lengths)
         self._check(its_tokens, self.vocabulary_size, "token")
         self._check(its_positions, self.context_tokens, "position")
-        self._check(adapters.numpy(), self._weights.qkv.into.shape[1] + 1, "adapter")
-        self._check(first_row + rows, cache.num_rows, "row")
+        self._check(its_adapters, self._weights.qkv.into.shape[1] + 1, "adapter")
+        self._check(rows, cache.num_rows, "row")
         keys, values = cache.slots(int(its_positions.max()) + 1)
         log_probs: Array = np.empty((num_rows, self.vocabulary_size), np.float32)
         forward(
@@ -136,9 +142,9 @@ class CompiledLlama:
             values,
             cache.work,
             its_tokens,
-            rows + first_row,
+            rows,
             its_positions,
-            adapters.numpy()[rows],
+            its_adapters,
             ends,
             log_probs,
         )

@@ -68,6 +68,21 @@ class RowPlan:
         """What the plain base reads."""
         return self.rows[0].prompt
 
+    @cached_property
+    def plus(self) -> NDArray[np.int64]:
+        """[principals] rows whose log-probabilities reward."""
+        return np.array([rule.plus for rule in self.rules], np.int64)
+
+    @cached_property
+    def minus(self) -> NDArray[np.int64]:
+        """[principals] rows whose log-probabilities are taken off."""
+        return np.array([rule.minus for rule in self.rules], np.int64)
+
+    @cached_property
+    def lexical(self) -> list[tuple[int, int]]:
+        """Principals with fixed scores, and the index of these."""
+        return [(j, rule.lexicon) for j, rule in enumerate(self.rules) if rule.lexicon is not None]
+
     @property
     def num_prompt_tokens(self) -> int:
         """Tokens of the longest prompt: rows may start from different ones."""

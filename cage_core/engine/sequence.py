@@ -114,10 +114,9 @@ class Sequence:
         """The next random number of this answer."""
         return float(self._randomness.random())
 
-    def payoff_factors(self) -> list[float]:
-        """What each principal's reward is multiplied with at the next token."""
-        factors: list[float] = (self.request.steering.strength * self._adapted_weights()).tolist()
-        return factors
+    def payoff_factors(self) -> Floats:
+        """[principals] what each one's reward is multiplied with at the next token."""
+        return self.request.steering.strength * self._adapted_weights()
 
     def _adapted_weights(self) -> Floats:
         """[principals] preference weights, adapted to what the answer has given each principal so far."""
