@@ -38,7 +38,7 @@ DRIFT_THUMBS = (40, 60)
 WINDOW = 40
 HELD_OUT_ANSWERS = 6
 HELD_OUT_SEED = 1_000_000
-STRENGTH, MODE = 3.0, "equilibrium"
+STRENGTH, MODE = 3.0, "linear"
 ROWS = 400
 TASTES: tuple[Taste, ...] = (
     *map(pure_taste, SCORERS),

@@ -41,8 +41,9 @@ def main() -> None:
         cell = outcome.cell
         console.print(
             f"{time.perf_counter() - started:6.0f} s  {cell.method:<12} {'+'.join(cell.principals):<30} "
-            f"strength {cell.strength:6.2f}  KL {outcome.kl_nats:.4f}  {len(outcome.answers)} answers",
+            f"strength {cell.strength:6.2f}  KL {abs(outcome.kl_nats):.4f}  {len(outcome.answers)} answers",
             highlight=False,
+            soft_wrap=True,
         )
 
     lab = Laboratory(Store(arguments.cells, arguments.only or "all"), report)

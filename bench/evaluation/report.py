@@ -120,8 +120,13 @@ def _over_the_answer(claims: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             for c in found
         )
         said.append(f"{title(method)}: {ratios}")
+    ratios = [
+        c[kind] for found in claims.values() for c in found for kind in ("ratio_at_equal_kl", "ratio_at_equal_mean")
+    ]
+    better = sum(ratio["low"] > 1 for ratio in ratios)
+    verdict = "helps" if better == len(ratios) else f"helps in {better} of {len(ratios)} comparisons"
     return (
-        "**Over the answer a game helps.** Expected worst of four objectives, as a multiple of linear blending's. "
+        f"**Over the answer a game {verdict}.** Expected worst of four objectives, as a multiple of linear blending's. "
         + ". ".join(said)
         + "."
     )
