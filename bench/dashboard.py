@@ -36,10 +36,10 @@ from learner.settings import LearnerSettings
 from learner.store.keys import SCOPES, create_key
 from learner.store.migrate import upgrade
 from service.app import create_app
-from service.operators import make_tenant_with_key
-from service.servers import EmbeddedServers
+from service.running.servers import EmbeddedServers
 from service.services import Services
 from service.settings import ServiceSettings
+from service.tenants.operators import make_tenant_with_key
 
 RESULTS = Path(__file__).parent / "results" / "dashboard.json"
 REPEATS = 7

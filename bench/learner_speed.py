@@ -30,7 +30,7 @@ from learner.store.identifiers import new_id
 from learner.store.migrate import upgrade
 from learner.store.models import Feedback, Generation
 from learner.store.tenants import CatalogueEntry, create_tenant, register_principals
-from service.servers import EmbeddedServers
+from service.running.servers import EmbeddedServers
 
 RESULTS = Path(__file__).parent / "results" / "learner_speed.json"
 PRINCIPALS = tuple("abcdefgh")

@@ -36,7 +36,7 @@ from learner.store.models import Generation
 from learner.store.parameters import effective_parameters
 from learner.store.tenants import CatalogueEntry, create_tenant, register_principals
 from learner.tasks import enqueue_learning
-from service.servers import EmbeddedServers
+from service.running.servers import EmbeddedServers
 
 RESULTS = Path(__file__).parent / "results" / "learner_survival.json"
 PRINCIPALS = ("detail", "brevity", "caution", "warmth")

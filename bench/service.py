@@ -32,7 +32,7 @@ import httpx
 import numpy as np
 
 from bench.machine import machine
-from service.running import find_running
+from service.running.addresses import find_running
 
 RESULTS = Path(__file__).parent / "results" / "service.json"
 CLIENTS = 8

@@ -8,28 +8,18 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from learner.tracing import is_tracing_configured
-from service import (
-    auditing,
-    chat,
-    dashboard,
-    errors,
-    feedback,
-    generations,
-    health,
-    idempotency,
-    keys,
-    pages,
-    principals,
-    reference,
-    regret,
-    tenants,
-    users,
-)
-from service.dashboard_counts import VoteCounts
-from service.logs import RequestLog
+from service import errors, feedback, generations, health, principals, regret
+from service.access import auditing, idempotency, keys
+from service.chat import routes as chat
+from service.dashboard import routes as dashboard
+from service.dashboard.counts import VoteCounts
 from service.middleware import BodyLimit, RequestEnvelope
+from service.pages import reference, static
 from service.services import Services
-from service.tracing import NO_NATIVE_TELEMETRY, TracedRequests
+from service.telemetry.logs import RequestLog
+from service.telemetry.tracing import NO_NATIVE_TELEMETRY, TracedRequests
+from service.tenants import routes as tenants
+from service.users import routes as users
 
 DESCRIPTION = """
 Chat answers that learn what each user prefers, from thumbs, within seconds, without training.
@@ -47,7 +37,7 @@ def create_app(services: Services) -> FastAPI:
         description=DESCRIPTION,
         version=version("cage"),
         telemetry=NO_NATIVE_TELEMETRY,
-        # FastAPI's own pages load scripts from a CDN; `service.reference` shows the same without.
+        # FastAPI's own pages load scripts from a CDN; `service.pages.reference` shows the same without.
         docs_url=None,
         redoc_url=None,
         responses={"4XX": {"model": errors.ErrorBody}, "5XX": {"model": errors.ErrorBody}},
@@ -58,7 +48,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.streams = Counter()
     errors.install(app)
     resources = (chat, feedback, generations, users, regret, tenants, principals, keys, auditing)
-    for part in (*resources, dashboard, pages, reference, health):
+    for part in (*resources, dashboard, static, reference, health):
         app.include_router(part.router)
     idempotency.install(app, services)
     limits = services.settings

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from learner.store.feedback import VoteReceipt, get_feedback, record_vote, retract_vote
 from learner.store.generations import get_generation
 from learner.store.models import Feedback
-from service.chat_schemas import UserId
+from service.access.idempotency import Idempotent
+from service.access.security import FeedbackCaller, TenantCaller, VoteCaller
+from service.chat.schemas import UserId
 from service.dependencies import ServicesDep
-from service.idempotency import Idempotent
-from service.security import FeedbackCaller, TenantCaller, VoteCaller
 from service.services import Services
 from service.sessions import SessionDep
 

@@ -14,8 +14,8 @@ from learner.store.feedback import votes_on
 from learner.store.generations import get_generation, list_generations
 from learner.store.models import Feedback, Generation, Transcript
 from learner.store.transcripts import get_transcript
-from service.chat_schemas import TokenReport, UserId
-from service.security import ReadCaller
+from service.access.security import ReadCaller
+from service.chat.schemas import TokenReport, UserId
 from service.sessions import SessionDep
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])

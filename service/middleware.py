@@ -11,7 +11,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from learner.store.tenants import catalogue
+from service.access.security import AnyCaller
 from service.dependencies import ServicesDep
-from service.security import AnyCaller
 from service.sessions import SessionDep
 
 router = APIRouter(prefix="/v1/principals", tags=["principals"])

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from learner.scope import Scope
 from learner.store.models import RegretPoint
 from learner.store.regret import regret_series
-from service.chat_schemas import UserId
-from service.security import ReadCaller
+from service.access.security import ReadCaller
+from service.chat.schemas import UserId
 from service.sessions import SessionDep
 
 router = APIRouter(prefix="/v1/regret", tags=["regret"])

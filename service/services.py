@@ -17,13 +17,13 @@ from learner.redis_connection import connect
 from learner.relearning import relearn
 from learner.store.database import Database
 from learner.store.tenants import CatalogueEntry, feature_scales, register_principals
+from service.access.caller_cache import CallerCache
+from service.access.limits import Limits
+from service.access.shares import Shares
 from service.announcer import Announcer
-from service.caller_cache import CallerCache
-from service.installation_metrics import InstallationMetrics
-from service.limits import Limits
-from service.metrics import Metrics
 from service.settings import ModelSettings, ServiceSettings
-from service.shares import Shares
+from service.telemetry.installation_metrics import InstallationMetrics
+from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True)

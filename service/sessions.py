@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import Depends
 from sqlalchemy.orm import Session
 
+from service.access.security import AnyCaller
 from service.dependencies import ServicesDep
-from service.security import AnyCaller
 
 
 def get_session(services: ServicesDep, caller: AnyCaller) -> Iterator[Session]:

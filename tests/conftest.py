@@ -18,7 +18,7 @@ from learner.redis_connection import connect
 from learner.settings import LearnerSettings, normalised_database_url
 from learner.store import migrate
 from learner.store.database import Database
-from service.servers import EmbeddedServers
+from service.running.servers import EmbeddedServers
 from tests.waiting import wait_until
 
 # A gate should say the same thing twice; developers' runs go on searching.

@@ -10,11 +10,11 @@ from typing import Any
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from service.access.limits import Limits
+from service.access.shares import Shares
 from service.app import create_app
 from service.http_protocol import LARGEST_HEADERS_BYTES, protocol
-from service.limits import Limits
 from service.settings import ServiceSettings
-from service.shares import Shares
 from tests.service.conftest import Stack
 from tests.waiting import wait_until
 

@@ -17,10 +17,10 @@ from sqlalchemy.pool import NullPool
 from learner.redis_connection import connect
 from learner.settings import normalised_database_url
 from service.app import create_app
-from service.operators import make_tenant_with_key
-from service.servers import EmbeddedServers
+from service.running.servers import EmbeddedServers
 from service.services import Services
 from service.settings import ServiceSettings
+from service.tenants.operators import make_tenant_with_key
 from tests.conftest import TEMPLATE, WorkerProcess
 from tests.waiting import wait_until
 

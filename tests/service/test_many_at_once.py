@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from service.exports import EXPORTS_AT_ONCE
+from service.users.exports import EXPORTS_AT_ONCE
 from tests.service.conftest import Stack, TenantClient
 from tests.waiting import wait_until
 
@@ -49,7 +49,7 @@ def test_clients_who_do_not_read_their_exports_leave_connections_to_others(tenan
 
 
 def test_an_export_that_is_not_read_ends(tenant: TenantClient, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.exports.EXPORT_SECONDS", 0.2)
+    monkeypatch.setattr("service.users.exports.EXPORT_SECONDS", 0.2)
     _fill_with_words(stack, tenant.tenant_id, tenant.ask(max_tokens=2)["id"])
     with _unread(stack.url, "/v1/users/ada/export", tenant.key):
         pool = stack.services.database.engine.pool

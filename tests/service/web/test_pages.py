@@ -5,7 +5,7 @@ import re
 import httpx
 import pytest
 
-from service.pages import PAGES, WEB
+from service.pages.static import PAGES, WEB
 from tests.service.conftest import Stack
 
 OWN = [path for path in WEB.rglob("*") if path.is_file() and "vendor" not in path.parts]

@@ -1,0 +1,1 @@
+"""What people look at: static pages and the reference of the API."""

@@ -1,0 +1,1 @@
+"""Tenants: making, steering and deleting them."""

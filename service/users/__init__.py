@@ -1,0 +1,1 @@
+"""End users: what is kept of them, and how it is exported, reset or erased."""
