@@ -101,8 +101,15 @@ def at_budgets(lab: Laboratory, cell: Cell, methods: tuple[str, ...], budgets: t
 def at_mean_score(lab: Laboratory, cell: Cell, target: float, base: float, start: float) -> Outcome:
     """The cell at the strength whose mean score is the target, within 3 % of the gain over the plain model."""
 
-    def gain(strength: float) -> float:
-        return max(float(lab.outcome(replace(cell, strength=strength)).grid("scores").mean()) - base, 1e-4)
+    def gain(outcome: Outcome) -> float:
+        return max(float(outcome.grid("scores").mean()) - base, 1e-4)
 
-    found = calibrate(gain, target - base, start, tolerance=0.03, tries=8)
+    found = calibrate(
+        lambda strength: gain(lab.outcome(replace(cell, strength=strength))),
+        target - base,
+        start,
+        tolerance=0.03,
+        tries=8,
+        known=lab.known(cell, gain),
+    )
     return lab.outcome(replace(cell, strength=found.strength))

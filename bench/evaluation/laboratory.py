@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -32,6 +34,7 @@ _PROMPTS_DRAWN, _PROMPT_SEED = 3000, 77
 _CONTEXT_QUESTIONS = Questions(first=0, count=12, seed=0)
 _NEXT_SAMPLE = 1_000_000
 _Item = TypeVar("_Item")
+_KL_NATS: Callable[[Outcome], float] = attrgetter("kl_nats")
 
 
 @cache
@@ -64,6 +67,7 @@ class Laboratory:
         self._store = store
         self._report = report
         self._seconds: dict[str, float] = {}
+        self._measured: dict[Cell, list[Outcome]] = defaultdict(list)
 
     @property
     def seconds(self) -> float:
@@ -81,19 +85,26 @@ class Laboratory:
             found = Outcome(cell, answers, time.process_time() - started)
             self._store.add(found)
             self._report(found)
-        self._seconds[cell.key] = found.seconds
+        if cell.key not in self._seconds:
+            self._seconds[cell.key] = found.seconds
+            self._measured[replace(cell, strength=0.0)].append(found)
         return found
 
     def at_kl(self, cell: Cell, target_nats: float, start: float) -> tuple[Outcome, Calibration]:
         """The cell at the strength that spends the target: found on development prompts, corrected on its own."""
         count = max(4, 60 // len(cell.weights))
         development = replace(cell, questions=Questions(first=0, count=count, seed=0))
-        rough = calibrate(self._kl_of(development), target_nats, start, tolerance=0.08, tries=5)
-        exact = calibrate(self._kl_of(cell), target_nats, rough.strength)
+        known = self.known(development, _KL_NATS)
+        rough = calibrate(self._kl_of(development), target_nats, start, tolerance=0.08, tries=5, known=known)
+        exact = calibrate(self._kl_of(cell), target_nats, rough.strength, known=self.known(cell, _KL_NATS))
         return self.outcome(replace(cell, strength=exact.strength)), exact
 
+    def known(self, cell: Cell, figure: Callable[[Outcome], float]) -> list[tuple[float, float]]:
+        """Strengths of the cell that were measured in this run, with what they came to."""
+        return [(outcome.cell.strength, figure(outcome)) for outcome in self._measured[replace(cell, strength=0.0)]]
+
     def _kl_of(self, cell: Cell) -> Callable[[float], float]:
-        return lambda strength: self.outcome(replace(cell, strength=strength)).kl_nats
+        return lambda strength: _KL_NATS(self.outcome(replace(cell, strength=strength)))
 
 
 def _answers(cell: Cell) -> Iterator[DecodedAnswer]:

@@ -120,11 +120,11 @@ def _over_the_answer(claims: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             for c in found
         )
         said.append(f"{title(method)}: {ratios}")
-    ratios = [
+    intervals = [
         c[kind] for found in claims.values() for c in found for kind in ("ratio_at_equal_kl", "ratio_at_equal_mean")
     ]
-    better = sum(ratio["low"] > 1 for ratio in ratios)
-    verdict = "helps" if better == len(ratios) else f"helps in {better} of {len(ratios)} comparisons"
+    better = sum(ratio["low"] > 1 for ratio in intervals)
+    verdict = "helps" if better == len(intervals) else f"helps in {better} of {len(intervals)} comparisons"
     return (
         f"**Over the answer a game {verdict}.** Expected worst of four objectives, as a multiple of linear blending's. "
         + ". ".join(said)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 KL_TOLERANCE = 0.05
 _STRONGEST, _WEAKEST = 200.0, 0.01
+# KL grows about so with the strength while nothing more is known of a method.
+_FIRST_EXPONENT = 1.5
+_EXPONENTS = (0.4, 3.0)
+_LARGEST_FACTOR = 4.0
+
+Point = tuple[float, float]
+"""A strength, and what it came to."""
 
 
 @dataclass(frozen=True)
@@ -26,37 +34,62 @@ class Calibration:
 
 
 def calibrate(
-    kl_at: Callable[[float], float], target_nats: float, start: float, tolerance: float = KL_TOLERANCE, tries: int = 6
+    kl_at: Callable[[float], float],
+    target_nats: float,
+    start: float,
+    tolerance: float = KL_TOLERANCE,
+    tries: int = 6,
+    known: Sequence[Point] = (),
 ) -> Calibration:
-    """Strength whose mean KL per token is the target; regula falsi on logarithms.
+    """Strength whose mean KL per token is the target; regula falsi and secants on logarithms.
 
     Args:
         kl_at: mean KL per token at a strength, nats; grows with the strength, up to noise.
-        start: first strength tried.
+        start: first strength tried, unless known ones lie on both sides of the target.
         tries: evaluations at most.
+        known: what earlier searches along the same curve have found.
     """
-    tried: list[tuple[float, float]] = []
-    strength = start
+    tried = sorted(known)
+    strength = start if _crossing(tried, target_nats) is None else _next(tried, target_nats)
     for _ in range(tries):
-        tried.append((strength, kl_at(strength)))
-        if _off(tried[-1][1], target_nats) <= tolerance:
+        found = bool(tried) and _off(_nearest(tried, target_nats)[1], target_nats) <= tolerance
+        if found or any(point[0] == strength for point in tried):  # twice the same: the end of the range
             break
+        tried = sorted([*tried, (strength, kl_at(strength))])
         strength = _next(tried, target_nats)
-    strength, reached = min(tried, key=lambda point: _off(point[1], target_nats))
+    strength, reached = _nearest(tried, target_nats)
     return Calibration(strength, reached, _off(reached, target_nats) <= tolerance)
 
 
-def _off(reached_nats: float, target_nats: float) -> float:
-    return abs(reached_nats / target_nats - 1)
+def _off(reached: float, target: float) -> float:
+    return abs(reached / target - 1)
 
 
-def _next(tried: list[tuple[float, float]], target_nats: float) -> float:
-    """Interpolated on logarithms between the nearest on both sides; extrapolated as KL ~ strength^1.5 from one."""
-    low = max((point for point in tried if point[1] < target_nats), default=None)
-    high = min((point for point in tried if point[1] >= target_nats), default=None)
-    if low and high and low[1] > 0 and low[0] < high[0]:
-        share = math.log(target_nats / low[1]) / math.log(high[1] / low[1])
-        return float(low[0] * (high[0] / low[0]) ** min(max(share, 0.1), 0.9))
-    strength, reached = tried[-1]
-    factor = float((target_nats / max(reached, 1e-6)) ** (1 / 1.5))
-    return min(max(strength * min(max(factor, 0.25), 4.0), _WEAKEST), _STRONGEST)
+def _nearest(points: Sequence[Point], target: float) -> Point:
+    return min(points, key=lambda point: _off(point[1], target))
+
+
+def _crossing(points: Sequence[Point], target: float) -> tuple[Point, Point] | None:
+    """Where the curve first rises through the target, among points by ascending strength."""
+    return next(((low, high) for low, high in pairwise(points) if low[1] < target <= high[1]), None)
+
+
+def _next(points: Sequence[Point], target: float) -> float:
+    """Between the points around the target; beyond the outermost one as steeply as the two outermost say."""
+    crossing = _crossing(points, target)
+    if crossing is not None:
+        (low, below), (high, above) = crossing
+        share = math.log(target / below) / math.log(above / below) if below > 0 else 0.5
+        return float(low * (high / low) ** min(max(share, 0.1), 0.9))
+    outermost, second = (points[0], points[1:2]) if points[0][1] >= target else (points[-1], points[-2:-1])
+    exponent = _exponent(outermost, *second) if second else _FIRST_EXPONENT
+    factor = float((target / max(outermost[1], 1e-6)) ** (1 / exponent))
+    factor = min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
+    return min(max(outermost[0] * factor, _WEAKEST), _STRONGEST)
+
+
+def _exponent(one: Point, other: Point) -> float:
+    if min(one[1], other[1]) <= 0:
+        return _FIRST_EXPONENT
+    steepness = math.log(one[1] / other[1]) / math.log(one[0] / other[0])
+    return min(max(steepness, _EXPONENTS[0]), _EXPONENTS[1])

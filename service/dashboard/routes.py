@@ -35,12 +35,12 @@ from service.dashboard.schemas import (
     GlanceView,
     HealthView,
     IncentivesView,
-    PrincipalView,
     RangeView,
     RegretPointView,
     ShownVoteView,
+    TenantFigures,
+    TenantPrincipal,
     TenantsView,
-    TenantView,
     UserView,
     VotesView,
     WeightPointView,
@@ -84,7 +84,7 @@ def read_tenant(
     start: From = None,
     end: To = None,
     points: Points = 200,
-) -> TenantView:
+) -> TenantFigures:
     """Weights, regret, votes, gaps, bidding, recent changes and the health of the learner."""
     during, step = _whole_steps(session, caller.tenant_id, start, end)
     steps = counts.over_time(session, [caller.tenant_id], during, step, datetime.now(UTC))[caller.tenant_id]
@@ -113,7 +113,7 @@ def read_user(
         scope="tenant" if parameters.user_id is None else "user",
         thumbs=parameters.feedback_count if parameters.user_id is not None else 0,
         learned_at=parameters.learned_at if parameters.version else None,
-        principals=[PrincipalView.of(each) for each in tenant_principals(session, caller.tenant_id)],
+        principals=[TenantPrincipal.of(each) for each in tenant_principals(session, caller.tenant_id)],
         history=[WeightPointView.of(point) for point in series.weights_over_time(session, scope, during, points)],
         regret=[RegretPointView.of(point) for point in series.regret_over_time(session, scope, during, points)],
         votes=[ShownVoteView.of(vote) for vote in votes],
@@ -132,16 +132,16 @@ def _whole_steps(
 
 def _tenant_view(
     session: Session, tenant: Tenant, during: figures.TimeRange, votes: VotesView, points: int
-) -> TenantView:
+) -> TenantFigures:
     now, scope = datetime.now(UTC), Scope(tenant.id)
     answers = figures.newest_answers(session, tenant.id, during)
     incentives = figures.newest_incentives(session, tenant.id)
     (glance,) = figures.tenant_glances(session, {tenant.id: tenant.name}, {tenant.id: votes.total}, now)
-    return TenantView(
+    return TenantFigures(
         range=RangeView.of(during),
         glance=GlanceView.of(glance),
         configuration=Configuration.of(tenant),
-        principals=[PrincipalView.of(each) for each in tenant_principals(session, tenant.id)],
+        principals=[TenantPrincipal.of(each) for each in tenant_principals(session, tenant.id)],
         weights=[WeightPointView.of(point) for point in series.weights_over_time(session, scope, during, points)],
         regret=[RegretPointView.of(point) for point in series.regret_over_time(session, scope, during, points)],
         votes=votes,

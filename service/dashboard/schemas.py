@@ -67,7 +67,7 @@ class TenantsView(BaseModel):
     data: list[GlanceView]
 
 
-class PrincipalView(BaseModel):
+class TenantPrincipal(BaseModel):
     """A principal as a tenant uses it."""
 
     name: str
@@ -266,13 +266,13 @@ class Configuration(BaseModel):
         return cls(model=tenant.model, mode=tenant.mode, strength=tenant.strength, stores_traces=tenant.stores_traces)
 
 
-class TenantView(BaseModel):
+class TenantFigures(BaseModel):
     """One tenant: everything that its page draws."""
 
     range: RangeView
     glance: GlanceView
     configuration: Configuration
-    principals: list[PrincipalView]
+    principals: list[TenantPrincipal]
     weights: list[WeightPointView]
     regret: list[RegretPointView]
     votes: VotesView
@@ -327,7 +327,7 @@ class UserView(BaseModel):
     scope: Literal["user", "tenant"] = Field(description="Whose votes the weights come from.")
     thumbs: int = Field(description="Votes that the weights rest on.")
     learned_at: datetime | None
-    principals: list[PrincipalView]
+    principals: list[TenantPrincipal]
     history: list[WeightPointView]
     regret: list[RegretPointView]
     votes: list[ShownVoteView]

@@ -1,5 +1,6 @@
 """What the OpenAPI document says is what the server does, whatever it is sent: schemathesis over every operation."""
 
+import httpx
 import hypothesis
 import hypothesis.errors
 import pytest
@@ -51,3 +52,9 @@ def test_every_operation_keeps_its_word(stack: Stack, headers: dict[str, str], m
         except hypothesis.errors.Unsatisfiable:
             # An operation that takes nothing cannot be asked wrongly.
             assert mode is GenerationMode.NEGATIVE
+
+
+def test_schemas_are_named_for_what_they_are(stack: Stack) -> None:
+    """Two of one name would be told apart by the modules that they lie in, which are nobody's business."""
+    schemas = httpx.get(f"{stack.url}/openapi.json").json()["components"]["schemas"]
+    assert [name for name in schemas if "__" in name] == []

@@ -74,6 +74,25 @@ def test_calibration_finds_the_strength(power: float, factor: float, target: flo
         assert found.kl_nats == pytest.approx(target, rel=0.05)
 
 
+def test_calibration_goes_on_from_what_is_known() -> None:
+    tried: list[float] = []
+
+    def kl_at(strength: float) -> float:
+        tried.append(strength)
+        return 0.02 * strength**1.3
+
+    assert calibrate(kl_at, 0.02, 5.0, known=[(0.5, kl_at(0.5)), (2.0, kl_at(2.0))]).matched
+    assert len(tried) == 3  # the two that were known, and the one between them: not the start
+    tried.clear()
+    assert calibrate(kl_at, 0.05, 5.0, known=[(2.0, 0.0501)]).strength == 2.0
+    assert tried == []
+
+
+def test_calibration_takes_the_first_rise_of_a_curve_that_falls_again() -> None:
+    found = calibrate(lambda s: s * (4 - s), 3.0, 0.2, tolerance=0.01, tries=12, known=[(3.9, 0.39), (2.0, 4.0)])
+    assert found.strength == pytest.approx(1.0, rel=0.02)
+
+
 def test_calibration_says_when_a_budget_is_out_of_reach() -> None:
     found = calibrate(lambda strength: min(0.01 * strength, 0.03), 0.12, 1.0, tries=10)
     assert not found.matched
