@@ -38,11 +38,17 @@ def linear(game: Game, reserves: Tensor | None = None) -> Equilibrium:
     worth less to it than u_j. No principal gains by misreporting its payoffs, so the gap is 0. A starting
     point in `reserves` is not needed and not read.
     """
-    policy = _tilted(game, torch.ones_like(game.payoffs[..., 0]))
+    policy = linear_policy(game)
     _, payoffs, _ = game.flattened()
     flat = policy.reshape(payoffs.shape[0], -1)
     keeps = (flat.unsqueeze(1) * payoffs).sum(-1) - externalities(game, policy).reshape(payoffs.shape[:2])
     return _outcome(game, flat, keeps, payoffs - keeps.unsqueeze(-1), Status.TRUTHFUL)
+
+
+def linear_policy(game: Game) -> Tensor:
+    """[..., N] float64 policy of linear blending alone, where nobody asks for its prices."""
+    total = game.payoffs.to(torch.float64).sum(dim=-2) / game.temperatures().unsqueeze(-1)
+    return torch.softmax(game.base_log_probs.to(torch.float64) + total, dim=-1)
 
 
 def base(game: Game, reserves: Tensor | None = None) -> Equilibrium:
@@ -190,13 +196,6 @@ def _kl_at(game: Game, strength: Tensor, method: str) -> Tensor:
 def _kl_nats(policy: Tensor, log_base: Tensor) -> Tensor:
     terms = torch.where(policy > 0, policy * (torch.log(policy) - log_base), 0.0)
     return terms.sum(dim=-1).clamp(min=0)
-
-
-def _tilted(game: Game, factors: Tensor) -> Tensor:
-    """[..., N] float64 policy proportional to pi0 exp(sum_j factor_j v_j / temperature)."""
-    total = (factors.to(torch.float64).unsqueeze(-1) * game.payoffs.to(torch.float64)).sum(dim=-2)
-    logits = game.base_log_probs.to(torch.float64) + total / game.temperatures().unsqueeze(-1)
-    return torch.softmax(logits, dim=-1)
 
 
 def _least_favourable(log_base: Tensor, advantage: Tensor, matters: Tensor) -> tuple[Tensor, Tensor]:

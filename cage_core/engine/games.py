@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence as ListOf
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cage_core.blending import METHODS, externalities, strength_for_kl
+from cage_core.blending import METHODS, externalities, linear_policy, strength_for_kl
 from cage_core.engine.candidates import (
     Candidates,
     compile_kernels,
@@ -19,7 +20,7 @@ from cage_core.engine.candidates import (
     gather_on_host,
 )
 from cage_core.engine.llama import compile_loops
-from cage_core.engine.sequence import Sequence, TokenGame
+from cage_core.engine.sequence import Payments, Sequence, TokenGame
 from cage_core.equilibrium import solve_equilibrium
 from cage_core.game import Game
 from cage_core.sequential import BALANCED, BUDGETED
@@ -92,25 +93,36 @@ def _solve(mode: str, kl_budget_nats: float | None, found: Candidates, sequences
     game = Game.unchecked(found.base, _factors(found, sequences) * found.rewards, MODES[mode])
     if kl_budget_nats is not None:
         game = _with_kl(game, kl_budget_nats, method)
-    solved = METHODS[method](game, _reserves(mode, found, sequences))
-    tensors = (found.tokens, game.base_log_probs, found.rewards, solved.policy)
-    tokens, base, rewards, policy = (_array(t) for t in tensors)
-    incentives, reserves, gap = (_array(t) for t in (solved.incentives, solved.reserves, solved.gap))
     traced = any(sequence.request.traced for sequence in sequences)
-    prices = _array(externalities(game, solved.policy)) if traced else None
+    policies, gaps, payments = _decide(game, method, _reserves(mode, found, sequences), traced)
+    tokens, base, rewards = (_array(t) for t in (found.tokens, game.base_log_probs, found.rewards))
     return [
         TokenGame(
             tokens=tokens[k],
             base_log_probs=base[k],
             rewards=rewards[k, : len(sequence.principals)],
-            policy=policy[k],
-            incentives=incentives[k],
-            reserves=reserves[k],
-            externalities=None if prices is None else prices[k],
-            gap=float(gap[k]),
+            policy=policies[k],
+            gap=float(gaps[k]),
+            payments=payments[k] if payments else None,
         )
         for k, sequence in enumerate(sequences)
     ]
+
+
+def _decide(
+    game: Game, method: str, reserves: Tensor | None, traced: bool
+) -> tuple[NDArray[Any], NDArray[Any], list[Payments]]:
+    """Policies [B, N], gaps [B], and who paid what, which only a trace asks for."""
+    if method == "linear" and not traced:
+        # Its prices take four times as long as its policy, and its gap is 0 whatever they are.
+        return _array(linear_policy(game)), np.zeros(len(game.payoffs)), []
+    solved = METHODS[method](game, reserves)
+    payments = []
+    if traced:
+        prices = externalities(game, solved.policy)
+        parts = (_array(t) for t in (solved.incentives, solved.reserves, prices))
+        payments = [Payments(*one) for one in zip(*parts, strict=True)]
+    return _array(solved.policy), _array(solved.gap), payments
 
 
 def _factors(found: Candidates, sequences: ListOf[Sequence]) -> Tensor:
@@ -137,5 +149,5 @@ def _reserves(mode: str, found: Candidates, sequences: ListOf[Sequence]) -> Tens
     return torch.from_numpy(reserves).to(found.rewards.device)
 
 
-def _array(tensor: Tensor) -> NDArray[np.generic]:
+def _array(tensor: Tensor) -> NDArray[Any]:
     return tensor.cpu().numpy()

@@ -44,6 +44,20 @@ def _nothing(num_principals: int) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
+class Payments:
+    """Who paid what for a token; arrays of one sequence, payoff units.
+
+    Attributes:
+        incentives: [principals or more, candidates].
+        reserves, externalities: [principals or more].
+    """
+
+    incentives: NDArray[Any]
+    reserves: NDArray[Any]
+    externalities: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class TokenGame:
     """The game of one token, solved; arrays of one sequence.
 
@@ -52,26 +66,21 @@ class TokenGame:
         base_log_probs: [candidates] nats, normalised over the candidates; -inf for implausible ones.
         rewards: [principals, candidates] nats; 0 where one candidate leaves nothing to reward.
         policy: [candidates] final probabilities.
-        incentives: [principals or more, candidates] payments, payoff units.
-        reserves: [principals or more] payoff units.
-        externalities: [principals or more] payoff units; None where no trace was asked for.
         gap: payoff units.
+        payments: None where no trace was asked for.
     """
 
     tokens: NDArray[Any]
     base_log_probs: NDArray[Any]
     rewards: NDArray[Any]
     policy: NDArray[Any]
-    incentives: NDArray[Any]
-    reserves: NDArray[Any]
-    externalities: NDArray[Any] | None
     gap: float
+    payments: Payments | None = None
 
     @classmethod
     def decided(cls, token: int, num_principals: int) -> Self:
         """The game with one candidate: it is certain, and worth the same to play as not to."""
-        nothing = _nothing(num_principals)
-        return cls(np.array([token]), _ZERO, nothing, _CERTAIN, nothing, nothing[:, 0], None, 0.0)
+        return cls(np.array([token]), _ZERO, _nothing(num_principals), _CERTAIN, 0.0)
 
 
 class Sequence:
@@ -213,8 +222,8 @@ class Sequence:
         advantages = game.rewards[:, chosen] - rewards @ np.exp(base_log_probs)
         moved = policy > 0
         kl_nats = float(policy[moved] @ (np.log(policy[moved]) - base_log_probs[moved]))
-        if self.request.traced:
-            self._traces.append(self._trace(game, chosen))
+        if self.request.traced and game.payments is not None:
+            self._traces.append(self._trace(game, game.payments, chosen))
         self._moments = self._moments.plus(advantages, game.gap, kl_nats)
         if self._game is not None:
             self._game = self._game.after(advantages)
@@ -230,19 +239,18 @@ class Sequence:
         possible = [int(index) for index in likeliest if game.policy[index] > 0]
         return TokenLogprob(*entry(chosen), tuple(TokenLogprob(*entry(index)) for index in possible))
 
-    def _trace(self, game: TokenGame, chosen: int) -> TokenTrace:
+    def _trace(self, game: TokenGame, payments: Payments, chosen: int) -> TokenTrace:
         principals = len(self.principals)
         token = int(game.tokens[chosen])
-        externalities = () if game.externalities is None else tuple(game.externalities[:principals].tolist())
         return TokenTrace(
             token=token,
             text=self._decode([token]),
             base_probability=float(np.exp(game.base_log_probs[chosen])),
             probability=float(game.policy[chosen]),
             weights=tuple(self._adapted_weights().tolist()),
-            incentives=tuple(game.incentives[:principals, chosen].tolist()),
-            reserves=tuple(game.reserves[:principals].tolist()),
-            externalities=externalities,
+            incentives=tuple(payments.incentives[:principals, chosen].tolist()),
+            reserves=tuple(payments.reserves[:principals].tolist()),
+            externalities=tuple(payments.externalities[:principals].tolist()),
             gap=game.gap,
         )
 

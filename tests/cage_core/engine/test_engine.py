@@ -236,10 +236,13 @@ def test_committed_reserves_are_the_bids_themselves(engine: Engine) -> None:
     assert all(trace.reserves == pytest.approx((0.2, 0.3)) for trace in answer.traces)
 
 
-@pytest.mark.parametrize("candidates", [CandidateFilter(min_p=0.5), CandidateFilter(min_p=1.0), CandidateFilter(1)])
-def test_tokens_without_a_rival_are_as_if_they_were_played(engine: Engine, candidates: CandidateFilter) -> None:
-    asked = replace(request(6, strength=2.0, balance=0.5), candidates=candidates)
-    # A traced answer plays every token's game; another one passes over those with one candidate.
+@pytest.mark.parametrize("mode", ["equilibrium", "linear"])
+@pytest.mark.parametrize(
+    "candidates", [CandidateFilter(), CandidateFilter(min_p=0.5), CandidateFilter(min_p=1.0), CandidateFilter(1)]
+)
+def test_a_trace_changes_no_answer(engine: Engine, candidates: CandidateFilter, mode: str) -> None:
+    asked = replace(request(6, mode=mode, strength=2.0, balance=0.5), candidates=candidates)
+    # A traced answer plays every token's game and names its prices; another one passes over what nobody asks for.
     played, passed_over = engine.answer(replace(asked, traced=True)), engine.answer(asked)
     assert played.traces
     assert (
