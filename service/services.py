@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
 import redis
 import torch
-from sqlalchemy.orm import Session
 
 from cage_core.engine import Engine, EngineLimits, LanguageModel
-from cage_core.principals.catalogue import Principal, find_principals
 from learner.parameter_cache import ParameterCache
 from learner.redis_connection import connect
 from learner.relearning import relearn
 from learner.store.database import Database
-from learner.store.tenants import CatalogueEntry, feature_scales, register_principals
 from service.access.caller_cache import CallerCache
 from service.access.limits import Limits
 from service.access.shares import Shares
 from service.announcer import Announcer
-from service.settings import ModelSettings, ServiceSettings
+from service.registration import registered
+from service.settings import ServiceSettings
 from service.telemetry.installation_metrics import InstallationMetrics
 from service.telemetry.metrics import Metrics
 
@@ -97,17 +95,3 @@ class Services:
         self.limits.close()
         self.redis.close()
         self.database.dispose()
-
-
-def registered(session: Session, settings: ModelSettings) -> tuple[Principal, ...]:
-    """The principals on disk, entered in the catalogue, with the feature scales that they have there.
-
-    The catalogue keeps the scale of the first registration: features logged since then were divided by it.
-
-    Raises:
-        InvalidModel: a principal's directory is unusable.
-    """
-    principals = find_principals(*settings.principal_directories)
-    register_principals(session, [CatalogueEntry(p.name, p.kind, p.description, p.feature_scale) for p in principals])
-    scales = feature_scales(session)
-    return tuple(replace(p, feature_scale=scales[p.name]) for p in principals)

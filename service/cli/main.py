@@ -5,15 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
 from service.cli import chat, evaluate, keys, learner, principals, tenants, users
-from service.cli.connection import DATA_DIR, ApiFailed, AsJson, DataDir, console, messages, show_json
+from service.cli.connection import DATA_DIR, AsJson, DataDir, console, messages, show_json
+
+_ON_PURPOSE = {
+    "cage_core.errors": "CageError",
+    "learner.errors": "LearnerError",
+    "service.cli.connection": "ApiFailed",
+    "service.cli.demo": "DemoFailed",
+    "service.running.embedded": "PortTaken",
+    "service.running.servers": "EmbeddedServersUnavailable",
+}
+"""Errors whose message is for whoever runs a command."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(principals.app, name="principals")
@@ -91,10 +102,13 @@ def demo(
 @app.command()
 def serve() -> None:
     """Run the API alone, against CAGE_DATABASE_URL and CAGE_REDIS_URL."""
-    from service import server
     from service.settings import ServiceSettings
 
-    server.serve(ServiceSettings.from_environment())
+    settings = ServiceSettings.from_environment()
+    # Torch and transformers take seconds to import: not before the settings are known to be right.
+    from service.server import serve as serve_api
+
+    serve_api(settings)
 
 
 @app.command()
@@ -124,23 +138,22 @@ def main() -> None:
 
 
 def _said_on_purpose(error: Exception) -> str | None:
-    """What to tell about an error; None for a fault of this program. Imports late: most commands need none of these."""
-    if isinstance(error, ApiFailed):
+    """What to tell about an error; None for a fault of this program."""
+    if _is_one_of(error, _ON_PURPOSE):
         return str(error)
-    from pydantic import ValidationError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from cage_core.errors import CageError
-    from learner.errors import LearnerError
-    from service.cli.demo import DemoFailed
-    from service.running.embedded import PortTaken
-    from service.running.servers import EmbeddedServersUnavailable
-
-    if isinstance(error, CageError | LearnerError | EmbeddedServersUnavailable | PortTaken | DemoFailed):
-        return str(error)
-    if isinstance(error, ValidationError):
-        problems = "; ".join(f"CAGE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+    if _is_one_of(error, {"pydantic": "ValidationError"}):
+        problems = "; ".join(
+            f"CAGE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in cast(Any, error).errors()
+        )
         return f"settings: {problems}"
-    if isinstance(error, SQLAlchemyError):
+    if _is_one_of(error, {"sqlalchemy.exc": "SQLAlchemyError"}):
         return f"the database does not answer as it should: {str(error).splitlines()[0]}"
     return None
+
+
+def _is_one_of(error: Exception, classes: Mapping[str, str]) -> bool:
+    """Whether an error is of one of the classes, by module: what nobody has imported has raised nothing."""
+    return any(
+        module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
+        for module, name in classes.items()
+    )

@@ -42,8 +42,12 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a principal (a LoRA adapter) from preference pairs; the next server start loads it."""
-    from cage_core.principals.training import TrainingSettings, read_pairs, train_principal
+    from cage_core.principals.pairs import read_pairs
     from service.settings import ModelSettings
+
+    given = read_pairs(pairs)
+    # Torch and PEFT take seconds to import: not before the pairs are known to be right.
+    from cage_core.principals.training import TrainingSettings, train_principal
 
     settings = ModelSettings(model=model) if model else ModelSettings()
     directory = (out or settings.principals) / name
@@ -55,7 +59,7 @@ def train(
             progress.update(task, completed=step, total=steps, description=f"{name}, loss {loss:.3f}")
 
         training = TrainingSettings(name=name, description=description)
-        report = train_principal(settings.model_directory, read_pairs(pairs), training, directory, show)
+        report = train_principal(settings.model_directory, given, training, directory, show)
     if as_json:
         show_json({**asdict(report), "directory": str(directory)})
         return

@@ -8,16 +8,16 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
-from cage_core.engine.checkpoint import check_checkpoint
+from cage_core.checkpoints import check_checkpoint
 from learner.store.database import Database
 from learner.store.migrate import upgrade
 from service.running.addresses import Running, announced
 from service.running.demo_tenant import ensure_demo_tenant, ensure_operator_key
 from service.running.servers import EmbeddedServers
 from service.running.worker_process import worker_process
-from service.server import serve
 from service.settings import HttpSettings, ModelSettings, ServiceSettings
 
 Progress = Callable[[str], None]
@@ -42,6 +42,8 @@ def up(data_dir: Path, progress: Progress, ready: Callable[[str, str], None]) ->
     with contextlib.ExitStack() as stack:
         check_checkpoint(ModelSettings().model_directory)
         _check_port(HttpSettings())
+        # Torch and transformers take seconds to import; meanwhile the servers start.
+        threading.Thread(target=import_module, args=("service.server",), daemon=True).start()
         _provide_servers(stack, data_dir, progress)
         settings = ServiceSettings.from_environment()
         progress("migrations")
@@ -54,7 +56,7 @@ def up(data_dir: Path, progress: Progress, ready: Callable[[str, str], None]) ->
         announce = threading.Thread(target=_announce, args=(settings, lambda: ready(settings.url, key)), daemon=True)
         announce.start()
         with contextlib.suppress(KeyboardInterrupt):
-            serve(settings)
+            import_module("service.server").serve(settings)
         progress("stopping")
 
 

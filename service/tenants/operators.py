@@ -12,7 +12,7 @@ from learner.store.audit import add_entry
 from learner.store.keys import create_key
 from learner.store.models import Tenant
 from learner.store.tenants import create_tenant, find_tenant
-from service.services import registered
+from service.registration import registered
 from service.settings import ServiceSettings
 
 

@@ -53,7 +53,7 @@ def running(data_dir: Path) -> Iterator[Up]:
         up.stop()
 
 
-def test_up_demo_stop_and_up_again(running: Up) -> None:
+def test_up_demo_stop_up_again_and_an_orderly_end(running: Up) -> None:
     url = find_running(running.data_dir).api_url
     key = (running.data_dir / "demo-key").read_text().strip()
     assert key in running.log.read_text()
@@ -83,12 +83,10 @@ def test_up_demo_stop_and_up_again(running: Up) -> None:
     again = Up(running.data_dir, free_port())
     url = find_running(running.data_dir).api_url
     assert httpx.get(f"{url}/v1/users/ada/weights", headers=headers).json()["weights"] == learned["weights"]
-    assert again.stop(signal.SIGTERM) == 0
+    sigterm_says_so_and_lets_open_answers_end(again, url, headers)
 
 
-def test_sigterm_says_so_and_lets_open_answers_end(running: Up) -> None:
-    url = find_running(running.data_dir).api_url
-    headers = {"Authorization": f"Bearer {(running.data_dir / 'demo-key').read_text().strip()}"}
+def sigterm_says_so_and_lets_open_answers_end(running: Up, url: str, headers: dict[str, str]) -> None:
     # At temperature 2 the little model rambles on to the limit, long enough to be interrupted.
     body = {"model": "cage-pocket", "messages": [{"role": "user", "content": "hi"}], "temperature": 2}
     long = {**body, "max_tokens": 700, "stream": True}
@@ -102,21 +100,17 @@ def test_sigterm_says_so_and_lets_open_answers_end(running: Up) -> None:
     assert running.process.wait(30) == 0
 
 
-def test_a_closed_terminal_leaves_nothing_behind(running: Up) -> None:
-    worker = psutil.Process(int((running.data_dir / "worker.pid").read_text()))
-    assert running.stop(signal.SIGHUP) == 0
-    assert not worker.is_running()
-    assert find_running(running.data_dir) is None
-
-
-def test_the_worker_of_a_killed_start_is_ended_by_the_next(running: Up) -> None:
+def test_the_worker_of_a_killed_start_is_ended_by_the_next_and_a_closed_terminal_leaves_nothing(running: Up) -> None:
     orphan = psutil.Process(int((running.data_dir / "worker.pid").read_text()))
     running.process.kill()
     running.process.wait()
     assert orphan.is_running()
     again = Up(running.data_dir, free_port())
     wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
-    assert again.stop() == 0
+    worker = psutil.Process(int((again.data_dir / "worker.pid").read_text()))
+    assert again.stop(signal.SIGHUP) == 0
+    assert not worker.is_running()
+    assert find_running(again.data_dir) is None
 
 
 def test_a_taken_port_is_named(data_dir: Path) -> None:

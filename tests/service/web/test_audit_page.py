@@ -19,7 +19,8 @@ def keep_traces(stack: Stack, operator_key: str, tenant: TenantClient) -> None:
 
 def test_token_by_token(visit: Visit, stack: Stack, operator_key: str, tenant: TenantClient, tmp_path: Path) -> None:
     keep_traces(stack, operator_key, tenant)
-    answer = tenant.ask(cage={"explain": True}, seed=4)
+    answer = tenant.ask(cage={"explain": True}, seed=4, max_tokens=200)
+    assert answer["choices"][0]["finish_reason"] == "stop"
     page = visit(f"/audit#{answer['id']}", tenant.key)
     expect(page.locator(".tokens")).to_have_text(answer["choices"][0]["message"]["content"])
     rows = page.locator("tbody tr")
