@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
+from random import Random
 
-from cage_core.pocket.quality import repeats_itself, valid_sentence_share
+from cage_core.pocket.quality import repeats_itself, sentences_of, valid_sentence_share
 from cage_core.pocket.sampling import SampledAnswer
 from cage_core.principals.pairs import PreferencePair
 
 _SMALLEST_MARGIN = 0.02
+_REPETITION_MARGIN = 0.4
 
 
 def preference_pairs(answers: Sequence[SampledAnswer], scorer: Callable[[str], float]) -> list[PreferencePair]:
@@ -30,6 +32,26 @@ def preference_pairs(answers: Sequence[SampledAnswer], scorer: Callable[[str], f
             if margin >= _SMALLEST_MARGIN and _reads_well(better):
                 pairs.append(PreferencePair(prompt, better, worse, round(margin, 4)))
     return pairs
+
+
+def repetition_pairs(pairs: Sequence[PreferencePair], seed: int) -> list[PreferencePair]:
+    """Every other pair's preferred answer against the same one with a sentence said again, somewhere behind it.
+
+    What a principal likes most it would else say twice: its own answers hardly do, so that nothing tells it not to.
+    """
+    luck = Random(seed)
+    return [
+        PreferencePair(pair.prompt, pair.chosen, _stammered(pair.chosen, luck), _REPETITION_MARGIN)
+        for pair in pairs[::2]
+        if _reads_well(pair.chosen)
+    ]
+
+
+def _stammered(text: str, luck: Random) -> str:
+    sentences = sentences_of(text)
+    said = luck.randrange(len(sentences))
+    again = luck.randint(said + 1, len(sentences))
+    return " ".join([*sentences[:again], sentences[said], *sentences[again:]])
 
 
 def _reads_well(text: str) -> bool:

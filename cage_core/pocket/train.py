@@ -28,7 +28,7 @@ from cage_core.pocket.base_training import (
 )
 from cage_core.pocket.checkpoint import write_base
 from cage_core.pocket.corpus import Corpus, Dialogue
-from cage_core.pocket.preferences import preference_pairs, write_pairs
+from cage_core.pocket.preferences import preference_pairs, repetition_pairs, write_pairs
 from cage_core.pocket.progress import ProgressLines, say
 from cage_core.pocket.record import record_base, record_principals
 from cage_core.pocket.sampling import SampledAnswer, sample_answers
@@ -87,7 +87,8 @@ def make_principals(out: Path, pairs_dir: Path, seed: int, prompts: int, epochs:
     reports = {}
     for name, scorer in SCORERS.items():
         pairs_path = pairs_dir / f"{name}.jsonl"
-        write_pairs(preference_pairs(answers, scorer), pairs_path)
+        pairs = preference_pairs(answers, scorer)
+        write_pairs([*pairs, *repetition_pairs(pairs, seed)], pairs_path)
         settings = TrainingSettings(name, DESCRIPTIONS[name], epochs=epochs, seed=seed)
         target = out / "principals" / name
         reports[name] = train_principal(out, read_pairs(pairs_path), settings, target, ProgressLines(name))

@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from cage_core.pocket.preferences import preference_pairs, write_pairs
+from cage_core.pocket.preferences import preference_pairs, repetition_pairs, write_pairs
+from cage_core.pocket.quality import sentences_of
 from cage_core.pocket.sampling import SampledAnswer
 from cage_core.pocket.scorers import score_brevity
 from cage_core.principals.training import PreferencePair, read_pairs
@@ -34,6 +35,17 @@ def test_unreadable_repeating_or_cut_answers_are_never_preferred() -> None:
 
 def test_equal_scores_make_no_pair() -> None:
     assert preference_pairs([answer(SHORT), answer(MIDDLE)], lambda _: 0.5) == []
+
+
+def test_every_other_preferred_answer_is_preferred_to_itself_with_a_sentence_said_again() -> None:
+    pairs = [PreferencePair(f"{number}?", LONG, SHORT, 0.2) for number in range(40)]
+    made = repetition_pairs(pairs, seed=0)
+    assert [pair.prompt for pair in made] == [f"{number}?" for number in range(0, 40, 2)]
+    first, second = sentences_of(LONG)
+    ways = {f"{first} {first} {second}", f"{first} {second} {first}", f"{first} {second} {second}"}
+    assert {pair.rejected for pair in made} == ways
+    assert {pair.chosen for pair in made} == {LONG}
+    assert repetition_pairs(pairs, seed=0) == made
 
 
 def test_pairs_survive_the_file(tmp_path: Path) -> None:
