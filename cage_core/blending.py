@@ -190,7 +190,8 @@ def strength_for_kl(game: Game, target_kl_nats: float, method: str) -> Tensor:
 def _kl_at(game: Game, strength: Tensor, method: str) -> Tensor:
     payoffs = game.payoffs.to(torch.float64) * strength[..., None, None]
     stronger = Game.unchecked(game.base_log_probs, payoffs, game.temperature)
-    return kl_nats(stronger, METHODS[method](stronger, None).policy)
+    policy = linear_policy(stronger) if method == "linear" else METHODS[method](stronger, None).policy
+    return kl_nats(stronger, policy)
 
 
 def _kl_nats(policy: Tensor, log_base: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Does the equilibrium help? ``python -m bench.evaluation`` measures, and writes ``docs/evaluation/``.
 
 Half an hour on one CPU core; ``--full`` asks more prompts of all pairs of objectives and takes a day. Answers are kept
-under ``--cells`` as they come, so that a run which was interrupted goes on, and the report can be made again.
+under ``--cells`` as they come, by the weights that made them, so that a run which was interrupted goes on, and the
+report can be made again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rich.console import Console
 from bench.evaluation.cells import Outcome, Store
 from bench.evaluation.design import DEFAULT, FULL
 from bench.evaluation.figures import write_figures
-from bench.evaluation.laboratory import Laboratory
+from bench.evaluation.laboratory import Laboratory, weights_digest
 from bench.evaluation.parts import PARTS
 from bench.evaluation.report import write_report
 from bench.machine import machine
@@ -46,7 +47,7 @@ def main() -> None:
             soft_wrap=True,
         )
 
-    lab = Laboratory(Store(arguments.cells, arguments.only or "all"), report)
+    lab = Laboratory(Store(arguments.cells / weights_digest(), arguments.only or "all"), report)
     names = [arguments.only] if arguments.only else list(PARTS)
     results = {name: PARTS[name](lab, FULL if arguments.full else DEFAULT) for name in names}
     if arguments.only:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from cage_core.evaluation.calibration import Calibration, calibrate
 from cage_core.evaluation.decoder import DecodedAnswer, Decoder, Policy, Question
 from cage_core.evaluation.measures import measure
 from cage_core.evaluation.methods import METHODS, weight_rows
-from cage_core.pocket import POCKET_DIR
+from cage_core.pocket import POCKET_DIR, SMALL_POCKET_DIR
 from cage_core.pocket.corpus import Corpus
 from cage_core.pocket.scorers import SCORERS
 from cage_core.principals.catalogue import find_principals
@@ -35,6 +36,15 @@ _CONTEXT_QUESTIONS = Questions(first=0, count=12, seed=0)
 _NEXT_SAMPLE = 1_000_000
 _Item = TypeVar("_Item")
 _KL_NATS: Callable[[Outcome], float] = attrgetter("kl_nats")
+
+
+def weights_digest() -> str:
+    """Short, and another one for other weights: answers of other models are other answers."""
+    digest = hashlib.sha256()
+    for folder in (POCKET_DIR, SMALL_POCKET_DIR):
+        for path in sorted(folder.rglob("*.safetensors")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @cache
@@ -100,7 +110,7 @@ class Laboratory:
         return self.outcome(replace(cell, strength=exact.strength)), exact
 
     def known(self, cell: Cell, figure: Callable[[Outcome], float]) -> list[tuple[float, float]]:
-        """Strengths of the cell that were measured in this run, with what they came to."""
+        """Strengths of the cell that this run has asked for, with what they came to."""
         return [(outcome.cell.strength, figure(outcome)) for outcome in self._measured[replace(cell, strength=0.0)]]
 
     def _kl_of(self, cell: Cell) -> Callable[[float], float]:

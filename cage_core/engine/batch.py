@@ -17,6 +17,8 @@ from cage_core.errors import CageError, DeadlineExceeded, DecodeFailed
 
 log = logging.getLogger(__name__)
 
+_SEE_THE_LOG = "decoding failed; the server's log has the cause"
+
 
 class Batch:
     """Sequences that share the model."""
@@ -81,8 +83,11 @@ class Batch:
         share_seconds = (time.perf_counter() - started) / len(batch)
         for sequence, game in zip(batch, games, strict=True):
             sequence.solver_seconds += share_seconds
-            if game is None:
-                sequence.fail(DecodeFailed("the model gave no numbers for the next token; check its weights"))
+            if game is None or not game.is_sound:
+                log.error(
+                    "the model gave no numbers for a request's next token; check the weights of model and principals"
+                )
+                sequence.fail(DecodeFailed(_SEE_THE_LOG))
                 continue
             try:
                 chosen = draw(game.policy, sequence.request.sampling, sequence.uniform())
@@ -101,7 +106,7 @@ class Batch:
         """End sequences by the exception under way; the loop and the others go on."""
         log.exception("decoding failed for %d request(s)", len(sequences))
         for sequence in sequences:
-            sequence.fail(DecodeFailed("decoding failed; the server's log has the cause"))
+            sequence.fail(DecodeFailed(_SEE_THE_LOG))
 
     def _retain(self) -> None:
         """Keep the rows of answers that have ended for the next turns of their conversations."""

@@ -77,10 +77,13 @@ def gather_on_device(log_probs: Tensor, firsts: Integers, sequences: ListOf[Sequ
     base = base.double()
     log_min_p = torch.from_numpy(_log_min_p(sequences)).to(device)[:, None]
     top_k = torch.tensor([[f.top_k] for f in filters], device=device)
-    outside = (base < base[:, :1] + log_min_p) | (torch.arange(base.shape[-1], device=device) >= top_k)
+    outside = (
+        (base < base[:, :1] + log_min_p) | torch.isneginf(base) | (torch.arange(base.shape[-1], device=device) >= top_k)
+    )
     at = tokens[:, None]
     plus, minus = (torch.from_numpy(rows).to(device)[:, :, None] for rows in _reward_rows(firsts, sequences))
-    rewards = log_probs[plus, at].double() - log_probs[minus, at].double()
+    # What the model rules out altogether would be worth -inf - -inf.
+    rewards = (log_probs[plus, at].double() - log_probs[minus, at].double()).masked_fill(outside[:, None], 0.0)
     found = Candidates(tokens, base.masked_fill(outside, -torch.inf).log_softmax(-1), rewards)
     _add_lexical_rewards(found, sequences, lexicons)
     return found

@@ -45,7 +45,7 @@ def compile_solver() -> None:
 
 
 def solve_games(log_probs: Tensor, sequences: ListOf[Sequence], lexicons: Tensor) -> list[TokenGame | None]:
-    """Solve the next token's game of every sequence; None where the model's numbers are none.
+    """Solve the next token's game of every sequence; None where the base's numbers are seen to be none.
 
     Args:
         log_probs: [rows, vocabulary]; the rows of the sequences in order, each its base first.
@@ -54,7 +54,7 @@ def solve_games(log_probs: Tensor, sequences: ListOf[Sequence], lexicons: Tensor
     firsts = np.cumsum([0, *(s.num_rows for s in sequences)])[:-1]
     if log_probs.device.type != "cpu":
         # All games are played: to ask which are decided would be to wait for the device.
-        return [*_solve_all(gather_on_device(log_probs, firsts, sequences, lexicons), sequences)]
+        return [*solve_all(gather_on_device(log_probs, firsts, sequences, lexicons), sequences)]
     counts, likeliest = count_plausible(log_probs, firsts, sequences)
     results: list[TokenGame | None] = [None] * len(sequences)
     contested = []
@@ -68,12 +68,12 @@ def solve_games(log_probs: Tensor, sequences: ListOf[Sequence], lexicons: Tensor
     if contested:
         players = [sequences[place] for place in contested]
         found = gather_on_host(log_probs, firsts[contested], counts[contested], players, lexicons)
-        for place, game in zip(contested, _solve_all(found, players), strict=True):
+        for place, game in zip(contested, solve_all(found, players), strict=True):
             results[place] = game
     return results
 
 
-def _solve_all(found: Candidates, sequences: ListOf[Sequence]) -> list[TokenGame]:
+def solve_all(found: Candidates, sequences: ListOf[Sequence]) -> list[TokenGame]:
     """One call for all games that are played alike."""
     alike: dict[tuple[str, float | None], list[int]] = defaultdict(list)
     for place, sequence in enumerate(sequences):

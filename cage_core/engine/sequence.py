@@ -77,6 +77,11 @@ class TokenGame:
     gap: float
     payments: Payments | None = None
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether there are numbers to draw from, and to learn from."""
+        return len(self.tokens) == 1 or (float(self.policy.sum()) > 0 and not bool(np.isnan(self.rewards).any()))
+
     @classmethod
     def decided(cls, token: int, num_principals: int) -> Self:
         """The game with one candidate: it is certain, and worth the same to play as not to."""

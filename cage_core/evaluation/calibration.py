@@ -25,7 +25,7 @@ class Calibration:
     Attributes:
         strength: the best one found.
         kl_nats: mean KL per token at it.
-        matched: whether that is the target within `KL_TOLERANCE`.
+        matched: whether that is the target within the tolerance asked for.
     """
 
     strength: float
@@ -45,12 +45,13 @@ def calibrate(
 
     Args:
         kl_at: mean KL per token at a strength, nats; grows with the strength, up to noise.
-        start: first strength tried, unless known ones lie on both sides of the target.
+        start: first strength tried, unless it is known already or known ones lie on both sides of the target.
         tries: evaluations at most.
         known: what earlier searches along the same curve have found.
     """
     tried = sorted(known)
-    strength = start if _crossing(tried, target_nats) is None else _next(tried, target_nats)
+    is_new = all(point[0] != start for point in tried) and _crossing(tried, target_nats) is None
+    strength = start if is_new else _next(tried, target_nats)
     for _ in range(tries):
         found = bool(tried) and _off(_nearest(tried, target_nats)[1], target_nats) <= tolerance
         if found or any(point[0] == strength for point in tried):  # twice the same: the end of the range
@@ -75,17 +76,21 @@ def _crossing(points: Sequence[Point], target: float) -> tuple[Point, Point] | N
 
 
 def _next(points: Sequence[Point], target: float) -> float:
-    """Between the points around the target; beyond the outermost one as steeply as the two outermost say."""
+    """Between the points around the target; beyond the nearest one as steeply as it and the one before it say."""
     crossing = _crossing(points, target)
     if crossing is not None:
         (low, below), (high, above) = crossing
         share = math.log(target / below) / math.log(above / below) if below > 0 else 0.5
         return float(low * (high / low) ** min(max(share, 0.1), 0.9))
-    outermost, second = (points[0], points[1:2]) if points[0][1] >= target else (points[-1], points[-2:-1])
-    exponent = _exponent(outermost, *second) if second else _FIRST_EXPONENT
-    factor = float((target / max(outermost[1], 1e-6)) ** (1 / exponent))
+    nearest = _nearest(points, target)
+    if nearest[1] < target:
+        before = [point for point in points if point[0] < nearest[0]][-1:]
+    else:
+        before = [point for point in points if point[0] > nearest[0]][:1]
+    exponent = _exponent(nearest, *before) if before else _FIRST_EXPONENT
+    factor = float((target / max(nearest[1], 1e-6)) ** (1 / exponent))
     factor = min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
-    return min(max(outermost[0] * factor, _WEAKEST), _STRONGEST)
+    return min(max(nearest[0] * factor, _WEAKEST), _STRONGEST)
 
 
 def _exponent(one: Point, other: Point) -> float:

@@ -43,7 +43,6 @@ def repetition_pairs(pairs: Sequence[PreferencePair], seed: int) -> list[Prefere
     return [
         PreferencePair(pair.prompt, pair.chosen, _stammered(pair.chosen, luck), _REPETITION_MARGIN)
         for pair in pairs[::2]
-        if _reads_well(pair.chosen)
     ]
 
 

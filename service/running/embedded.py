@@ -55,8 +55,10 @@ def up(data_dir: Path, progress: Progress, ready: Callable[[str, str], None]) ->
         stack.enter_context(announced(data_dir, Running(settings.database_url, settings.redis_url, settings.url)))
         announce = threading.Thread(target=_announce, args=(settings, lambda: ready(settings.url, key)), daemon=True)
         announce.start()
+        from service.server import serve
+
         with contextlib.suppress(KeyboardInterrupt):
-            import_module("service.server").serve(settings)
+            serve(settings)
         progress("stopping")
 
 

@@ -9,7 +9,7 @@ import { movement, tokenName } from "./tokens.js";
 const GROUPS = [
   { field: "incentives", name: "Incentives", meaning: "What each principal paid for this token, in payoff units." },
   { field: "reserves", name: "Reserves", meaning: "What each principal kept: it pays only for tokens that are worth more to it." },
-  { field: "externalities", name: "Cost to the others", meaning: "What each principal's presence cost the others at this token, in payoff units. Outside mode linear it contains what the mode itself loses, so that even a principal of weight 0 may show some." },
+  { field: "externalities", name: "Cost to the others", meaning: "What each principal's presence cost the others at this token, in payoff units. In modes equilibrium, committed and base it contains what the mode itself loses, so that even a principal of weight 0 may show some." },
 ];
 
 const STILL_NATS = 0.02;

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cage_core.engine.candidates import Candidates, count_plausible, gather_on_device, gather_on_host
-from cage_core.engine.games import solve_games
+from cage_core.engine.games import solve_all, solve_games
 from cage_core.engine.request import CandidateFilter, DecodeRequest, Sampling, Steering
 from cage_core.engine.rows import BASE_NETWORK, Row, RowPlanner
 from cage_core.engine.sequence import Sequence
@@ -16,13 +16,15 @@ VOCABULARY = 40
 LEXICON = torch.linspace(-1, 1, VOCABULARY)[None]
 
 
-def sequence(num_principals: int, candidates: CandidateFilter, lexical: bool = False) -> Sequence:
+def sequence(
+    num_principals: int, candidates: CandidateFilter, lexical: bool = False, mode: str = "equilibrium"
+) -> Sequence:
     planner = RowPlanner((1,))
     for adapter in range(1, num_principals + 1):
         row = planner.row(Row(BASE_NETWORK, adapter, (1,)))
         planner.reward(row, 0, 0 if lexical and adapter == 1 else None)
     names = [f"p{number}" for number in range(num_principals)]
-    steering = Steering(dict.fromkeys(names, 1.0))
+    steering = Steering(dict.fromkeys(names, 1.0), mode=mode)
     request = DecodeRequest(planner.plan(), steering, Sampling(8, 0), candidates)
     return Sequence(request, (1.0,) * num_principals, str, lambda event: None)
 
@@ -100,15 +102,35 @@ def test_tokens_that_the_model_rules_out_are_no_candidates() -> None:
     log_probs[:, 3:] = -torch.inf
     counts, _ = count_plausible(log_probs, firsts(sequences), sequences)
     assert counts.tolist() == [3]
-    found = gather_on_host(log_probs, firsts(sequences), counts, sequences, LEXICON)
-    assert bool(torch.isfinite(found.rewards).all())
+    for found in (
+        gather_on_host(log_probs, firsts(sequences), counts, sequences, LEXICON),
+        gather_on_device(log_probs, firsts(sequences), sequences, LEXICON),
+    ):
+        assert bool(torch.isfinite(found.rewards).all())
+        np.testing.assert_allclose(found.base[0, :3].exp().numpy(), 1 / 3)
+        assert bool((found.base[0, 3:] == -torch.inf).all())
 
 
+@pytest.mark.parametrize("mode", ["equilibrium", "linear"])
+@pytest.mark.parametrize("row", [0, 1])
 @pytest.mark.parametrize("filters", [CandidateFilter(50, 0.02), CandidateFilter(1, 0.02)])
-def test_a_model_that_gives_no_numbers_harms_its_own_answer_only(filters: CandidateFilter) -> None:
-    sequences = [sequence(1, filters), sequence(1, filters)]
+def test_a_model_that_gives_no_numbers_harms_its_own_answer_only(filters: CandidateFilter, row: int, mode: str) -> None:
+    sequences = [sequence(1, filters, mode=mode), sequence(1, filters, mode=mode)]
     log_probs = torch.zeros(4, VOCABULARY).log_softmax(-1)
-    log_probs[0] = torch.nan
+    log_probs[row] = torch.nan
     broken, sound = solve_games(log_probs, sequences, LEXICON)
-    assert broken is None
     assert sound is not None
+    assert sound.is_sound
+    # Where one candidate is all that may be said, it does not matter what the principal thinks of it.
+    assert (broken is not None and broken.is_sound) == (row == 1 and filters.top_k == 1)
+
+
+@pytest.mark.parametrize("mode", ["equilibrium", "linear"])
+@pytest.mark.parametrize("row", [0, 1])
+def test_no_numbers_are_seen_on_a_device_too(row: int, mode: str) -> None:
+    sequences = [sequence(1, CandidateFilter(), mode=mode), sequence(1, CandidateFilter(), mode=mode)]
+    log_probs = torch.zeros(4, VOCABULARY).log_softmax(-1)
+    log_probs[row] = torch.nan
+    broken, sound = solve_all(gather_on_device(log_probs, firsts(sequences), sequences, LEXICON), sequences)
+    assert not broken.is_sound
+    assert sound.is_sound

@@ -88,6 +88,24 @@ def test_calibration_goes_on_from_what_is_known() -> None:
     assert tried == []
 
 
+def test_calibration_begins_elsewhere_where_its_start_is_known() -> None:
+    known = [(1.0, 0.01), (2.0, 0.01 * 2**1.5)]
+    for some in (known, known[1:]):
+        assert calibrate(lambda strength: 0.01 * strength**1.5, 0.12, 2.0, known=some).matched
+
+
+def test_calibration_does_not_run_beyond_a_peak() -> None:
+    tried: list[float] = []
+
+    def rises_and_falls(strength: float) -> float:
+        tried.append(strength)
+        return max(strength * (4 - strength), 1e-3)
+
+    found = calibrate(rises_and_falls, 3.0, 0.2, tolerance=0.05, tries=8, known=[(3.9, 0.39)])
+    assert found.matched
+    assert max(tried) < 4
+
+
 def test_calibration_takes_the_first_rise_of_a_curve_that_falls_again() -> None:
     found = calibrate(lambda s: s * (4 - s), 3.0, 0.2, tolerance=0.01, tries=12, known=[(3.9, 0.39), (2.0, 4.0)])
     assert found.strength == pytest.approx(1.0, rel=0.02)

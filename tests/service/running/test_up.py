@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -45,15 +45,26 @@ class Up:
         return self.process.wait(40)
 
 
+Start = Callable[[], Up]
+
+
 @pytest.fixture
-def running(data_dir: Path) -> Iterator[Up]:
-    up = Up(data_dir, free_port())
-    yield up
-    if up.process.poll() is None:
-        up.stop()
+def start(data_dir: Path) -> Iterator[Start]:
+    """Starts the system in one data directory, again and again."""
+    started: list[Up] = []
+
+    def start_one() -> Up:
+        started.append(Up(data_dir, free_port()))
+        return started[-1]
+
+    yield start_one
+    for up in started:
+        if up.process.poll() is None:
+            up.stop()
 
 
-def test_up_demo_stop_up_again_and_an_orderly_end(running: Up) -> None:
+def test_up_demo_stop_up_again_and_an_orderly_end(start: Start) -> None:
+    running = start()
     url = find_running(running.data_dir).api_url
     key = (running.data_dir / "demo-key").read_text().strip()
     assert key in running.log.read_text()
@@ -80,7 +91,7 @@ def test_up_demo_stop_up_again_and_an_orderly_end(running: Up) -> None:
     assert running.stop(signal.SIGINT) == 0
     assert find_running(running.data_dir) is None
 
-    again = Up(running.data_dir, free_port())
+    again = start()
     url = find_running(running.data_dir).api_url
     assert httpx.get(f"{url}/v1/users/ada/weights", headers=headers).json()["weights"] == learned["weights"]
     sigterm_says_so_and_lets_open_answers_end(again, url, headers)
@@ -100,12 +111,13 @@ def sigterm_says_so_and_lets_open_answers_end(running: Up, url: str, headers: di
     assert running.process.wait(30) == 0
 
 
-def test_the_worker_of_a_killed_start_is_ended_by_the_next_and_a_closed_terminal_leaves_nothing(running: Up) -> None:
+def test_the_worker_of_a_killed_start_is_ended_by_the_next_and_a_closed_terminal_leaves_nothing(start: Start) -> None:
+    running = start()
     orphan = psutil.Process(int((running.data_dir / "worker.pid").read_text()))
     running.process.kill()
     running.process.wait()
     assert orphan.is_running()
-    again = Up(running.data_dir, free_port())
+    again = start()
     wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
     worker = psutil.Process(int((again.data_dir / "worker.pid").read_text()))
     assert again.stop(signal.SIGHUP) == 0
