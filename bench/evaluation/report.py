@@ -22,6 +22,7 @@ from bench.evaluation.tables import (
 )
 
 _MEASURES = {"hypervolume": "hypervolume", "utility": "utility under the given weights", "worst": "worst objective"}
+_LEAST_GAIN = 1.15
 _JUDGED = ("equilibrium", "committed", "theorem3", "maxmin", "soups", "balanced", "budgeted")
 
 
@@ -167,16 +168,22 @@ def _price(results: Mapping[str, Any]) -> str:
 
 
 def _default(results: Mapping[str, Any]) -> str:
-    best = max(results["worst"]["claims"], key=lambda method: _won(results, method))
-    claims = results["worst"]["claims"][best]
-    if all(c["ratio_at_equal_kl"]["low"] > 1.15 and c["ratio_at_equal_mean"]["low"] > 1.15 for c in claims):
-        return (
-            f"**When every objective must be heard: `{best}`** (decision 0006). At every budget its worst of four "
-            "objectives is more than 15 % above linear blending's with 95 % confidence, at equal KL and at equal mean "
-            "score; the table below has its record on all fronts. The others are one word away."
-        )
-    unsettled = "not settled by these figures: a gain of 15 % is not certain at every budget."
-    return f"**When every objective must be heard**: {unsettled}"
+    claims = results["worst"]["claims"]
+    best = max(claims, key=lambda method: _won(results, method))
+    certain = [
+        f"{c['budget_nats']:g}"
+        for c in claims[best]
+        if min(c["ratio_at_equal_kl"]["low"], c["ratio_at_equal_mean"]["low"]) > _LEAST_GAIN
+    ]
+    if not certain:
+        return "**When every objective must be heard**: not settled by these figures; no gain of 15 % is certain."
+    others = len(claims[best]) - len(certain)
+    return (
+        f"**When every objective must be heard: `{best}`** (decision 0006). At KL {' and '.join(certain)} its worst of four "
+        "objectives is more than 15 % above linear blending's with 95 % confidence, at equal KL and at equal mean score"
+        + (f"; at {others} weaker budget{'s' if others > 1 else ''} that is not certain" if others else "")
+        + ". The table below has its record on all fronts. The others are one word away."
+    )
 
 
 def _won(results: Mapping[str, Any], method: str) -> int:
