@@ -177,12 +177,11 @@ def _default(results: Mapping[str, Any]) -> str:
     ]
     if not certain:
         return "**When every objective must be heard**: not settled by these figures; no gain of 15 % is certain."
-    others = len(claims[best]) - len(certain)
+    weaker = "; at the others that is not certain" if len(certain) < len(claims[best]) else ""
     return (
-        f"**When every objective must be heard: `{best}`** (decision 0006). At KL {' and '.join(certain)} its worst of four "
-        "objectives is more than 15 % above linear blending's with 95 % confidence, at equal KL and at equal mean score"
-        + (f"; at {others} weaker budget{'s' if others > 1 else ''} that is not certain" if others else "")
-        + ". The table below has its record on all fronts. The others are one word away."
+        f"**When every objective must be heard: `{best}`** (decision 0006). At KL {' and '.join(certain)} its worst of "
+        "four objectives is more than 15 % above linear blending's with 95 % confidence, at equal KL and at equal "
+        f"mean score{weaker}. The table below has its record on all fronts. The others are one word away."
     )
 
 
