@@ -102,7 +102,7 @@ def _play(console: Console, client: httpx.Client, thumbs: int, taste: str, seed:
         task = progress.add_task("answers", total=thumbs + _COMPARISONS)
 
         def report(checkpoint: Checkpoint) -> None:
-            progress.console.print(_line(checkpoint), highlight=False)
+            progress.console.print(_line(checkpoint), highlight=False, soft_wrap=True)
 
         return play(client, taste=taste, thumbs=thumbs, seed=seed, report=report, tick=lambda: progress.advance(task))
 
