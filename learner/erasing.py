@@ -62,12 +62,14 @@ class Erasure:
 def erase_user(session: Session, scope: Scope, settings: LearnerSettings, now: datetime) -> Erasure:
     """Erase a user's rows and its part of others' states; of a user who is not there, nothing.
 
-    Locks are taken in one order: the tenant's state, the user's, its answers, the states of those who voted on them.
-    So no learner folds what is being erased, no vote on it begins, and learners and this never wait in a circle.
+    Locks are taken in one order: the user's name, the tenant's state, the user's, its answers, the states of those who
+    voted on them. So no answer of the user is logged meanwhile, no learner folds what is being erased, no vote on it
+    begins, and learners and this never wait in a circle.
 
     Raises:
         EvidenceOverflow, SolverStalled: nothing was written.
     """
+    erasure.hold_off_answers(session, scope)
     tenant = open_state(session, scope.tenant, settings, now)
     version_before = tenant.version
     deleted = _forget(session, scope, lock_state(session, scope, "", now), tenant)

@@ -42,6 +42,20 @@ _OF_SCOPE: tuple[type[Base], ...] = (
 _OF_TENANT: tuple[type[Base], ...] = (Transcript, Feedback, Generation, IdempotentRequest)
 
 
+def hold_off_erasure(session: Session, scope: Scope) -> None:
+    """Wait for a user's erasure under way; until the transaction ends none begins. There may be no row to lock."""
+    session.execute(select(func.pg_advisory_xact_lock_shared(_lock_key(scope))))
+
+
+def hold_off_answers(session: Session, scope: Scope) -> None:
+    """Wait for a user's answers that are being logged; until the transaction ends none is."""
+    session.execute(select(func.pg_advisory_xact_lock(_lock_key(scope))))
+
+
+def _lock_key(scope: Scope) -> ColumnElement[int]:
+    return func.hashtextextended(f"{scope.tenant_id}/{scope.user_key}", 0)
+
+
 def locked_answers(session: Session, scope: Scope) -> list[str]:
     """Ids of a user's answers, locked: no vote on them begins before the transaction ends."""
     own = Generation.tenant_id == scope.tenant_id, Generation.user_id == scope.user_id

@@ -6,6 +6,8 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, true
 from sqlalchemy.orm import Session
 
 from learner.parameters import Parameters
+from learner.scope import Scope
+from learner.store.erasure import hold_off_erasure
 from learner.store.models import LearnerState, Tenant, Transcript
 
 _DAY = timedelta(days=1)
@@ -16,12 +18,15 @@ def get_transcript(session: Session, generation_id: str) -> Transcript | None:
     return session.get(Transcript, generation_id)
 
 
-def may_be_logged(session: Session, parameters: Parameters) -> bool:
-    """Whether an answer made with these parameters may be logged: not if its user was erased meanwhile.
+def may_be_logged(session: Session, scope: Scope, parameters: Parameters) -> bool:
+    """Whether an answer made for a scope with these parameters may be logged: not if its user was erased meanwhile.
 
-    Until the transaction ends the user is not erased.
+    Of a user of whom nothing was learned the store cannot tell: who asks must know it otherwise, and look after this
+    call. For an erasure under way is waited for, and until the transaction ends the user is not erased.
     """
     if parameters.user_id is None:
+        if scope.user_id is not None:
+            hold_off_erasure(session, scope)
         return True
     version = session.scalar(
         select(LearnerState.version)

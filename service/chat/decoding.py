@@ -286,7 +286,8 @@ def _log(services: Services, planned: Plan, answer: Answer) -> None:
     )
     try:
         with services.database.session(planned.caller.tenant_id) as session:
-            if may_be_logged(session, parameters) and not _was_erased(services, planned):
+            scope = Scope(planned.caller.tenant_id, planned.user_id)
+            if may_be_logged(session, scope, parameters) and not _was_erased(services, scope, planned.begun_seconds):
                 add_generation(session, generation)
                 words = transcript_of(planned.id, planned.caller.tenant, planned.messages, answer, now)
                 if words is not None:
@@ -298,7 +299,6 @@ def _log(services: Services, planned: Plan, answer: Answer) -> None:
     services.metrics.on_answer(answer, parameters)
 
 
-def _was_erased(services: Services, planned: Plan) -> bool:
+def _was_erased(services: Services, scope: Scope, begun_seconds: float) -> bool:
     """Whether the user was erased since: of one of whom nothing was learned the store cannot tell."""
-    scope = Scope(planned.caller.tenant_id, planned.user_id)
-    return planned.user_id is not None and services.parameters.was_forgotten_since(scope, planned.begun_seconds)
+    return scope.user_id is not None and services.parameters.was_forgotten_since(scope, begun_seconds)

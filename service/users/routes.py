@@ -13,6 +13,7 @@ from learner.erasing import erase_user
 from learner.exporting import export_user
 from learner.learning import learn
 from learner.parameters import Parameters
+from learner.publishing import Notice
 from learner.scope import Scope
 from learner.store.feedback import expire_votes
 from learner.store.identifiers import new_id
@@ -26,7 +27,7 @@ from service.chat.schemas import UserId
 from service.dependencies import ServicesDep
 from service.sessions import SessionDep
 from service.users.exports import Export, ExportPlace
-from service.users.forgetting import clear_user, put_to_use
+from service.users.forgetting import clear_user, put_to_use, tell_everyone
 from service.users.schemas import (
     ErasureProof,
     RegretView,
@@ -140,6 +141,8 @@ def erase(services: ServicesDep, caller: UserOperateCaller, request: Request, us
             "tenant_parameter_version_after": erased.tenant_version_after,
         }
         audit(session, caller, request, "user.erase", receipt, proof)
+        # Before the commit: answers that are being made wait for it, and must know then that they are not wanted.
+        tell_everyone(services, Notice("forgotten", scope.tenant_id, scope.user_id))
     cleared = clear_user(services, erased)
     return ErasureProof.model_validate({**proof, "receipt": receipt, "erased_at": now, "cleared": dict(cleared)})
 

@@ -22,8 +22,10 @@ from learner.scope import Scope
 from learner.settings import LearnerSettings
 from learner.store.evidence import evidence_of
 from learner.store.feedback import retract_vote
+from learner.store.generations import add_generation
 from learner.store.models import Base, Feedback, Generation, IdempotentRequest, LearnerState, Transcript
 from learner.store.parameters import effective_parameters, load_parameters
+from learner.store.transcripts import may_be_logged
 from tests.learner.conftest import Tenancy, now
 from tests.traces import everything_in, rows_naming
 
@@ -228,6 +230,43 @@ def test_an_erasure_that_dies_leaves_everything(tenancy: Tenancy, settings: Lear
     assert rows_naming(tenancy.database, GONE) == before
     erase(tenancy, settings)
     assert rows_naming(tenancy.database, GONE) == {}
+
+
+def test_an_erasure_waits_for_answers_that_are_being_logged_and_takes_them_along(
+    tenancy: Tenancy, settings: LearnerSettings
+) -> None:
+    """Of a user of whom nothing was learned: there is no row of it to wait for."""
+    with ThreadPoolExecutor(1) as threads:
+        with tenancy.database.session() as session:
+            in_force = effective_parameters(session, tenancy.scope(GONE))
+            assert may_be_logged(session, tenancy.scope(GONE), in_force)
+            erasing = threads.submit(erase, tenancy, settings)
+            with pytest.raises(TimeoutError):
+                erasing.result(0.5)
+            add_generation(
+                session, tenancy.generation("chatcmpl-late", GONE, in_force, (0.0,) * len(in_force.principals))
+            )
+        assert erasing.result(10).deleted["generations"] == 1
+    assert rows_naming(tenancy.database, GONE) == {}
+
+
+def test_an_answer_that_is_to_be_logged_waits_for_an_erasure(tenancy: Tenancy, settings: LearnerSettings) -> None:
+    with tenancy.database.session() as session:
+        in_force = effective_parameters(session, tenancy.scope(GONE))
+
+    def ask() -> bool:
+        with tenancy.database.session() as session:
+            return may_be_logged(session, tenancy.scope(GONE), in_force)
+
+    with ThreadPoolExecutor(2) as threads:
+        with tenancy.database.session(tenancy.tenant_id) as session:
+            erase_user(session, tenancy.scope(GONE), settings, now())
+            asking = threads.submit(ask)
+            with pytest.raises(TimeoutError):
+                asking.result(0.5)
+            with tenancy.database.session() as another:
+                assert may_be_logged(another, tenancy.scope("somebody-else"), in_force)
+        assert asking.result(10)
 
 
 def test_erasing_among_learners_and_voters(tenancy: Tenancy, settings: LearnerSettings) -> None:

@@ -26,12 +26,13 @@ function show(element) {
   place(element.getClientRects()[0] ?? element.getBoundingClientRect());
 }
 
+// Above or below, where there is more room: what was read last stays in sight.
 function place(box) {
   const { width, height } = tip.getBoundingClientRect();
-  const above = box.top - height - 8;
+  const above = box.top > innerHeight - box.bottom;
   const left = Math.min(Math.max(box.left + box.width / 2 - width / 2, 8), innerWidth - width - 8);
   tip.style.left = `${left}px`;
-  tip.style.top = `${above >= 8 ? above : box.bottom + 8}px`;
+  tip.style.top = `${above ? Math.max(box.top - height - 8, 8) : box.bottom + 8}px`;
 }
 
 function hide() {
